@@ -1,0 +1,255 @@
+"""Listing .zip, .tar and .tar.gz archives into a `hqdata.storage.Tree`, trusting none of their
+names.
+
+A member is refused, and reported, when its path is absolute or leaves the archive, when it is a
+link or a device, encrypted, compressed by a method we do not read, or when its path is listed
+twice.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from hqdata.errors import InterruptedBuildError
+from hqdata.storage import BadMember, FileRef, Folder, Tree, is_dropping
+
+MAX_MEMBERS = 4_000_000
+"""More members than this and the archive is refused: the listing alone would take gigabytes."""
+
+MAX_EXPANSION = 64
+"""A .tar.gz that grows by more than this is refused: pictures hardly compress, bombs do."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    name: str
+    ref: FileRef | None
+    refused: str = ""
+
+
+class _UnreadableArchiveError(Exception):
+    """The archive as a whole cannot be listed."""
+
+
+def list_archive(tree: Tree, parts: tuple[str, ...], path: Path, *, spool: Path | None) -> None:
+    """Adds the members of the archive `path`, which lies in folder `parts`, to the tree.
+
+    Args:
+        tree: receives folders, refused members, or the archive's name if it cannot be listed.
+        parts: the folder below the data root that the archive lies in.
+        path: the archive.
+        spool: where to decompress a .tar.gz to; None to list it only.
+    """
+    label = "/".join((*parts, path.name))
+    try:
+        members = list(_bounded(_members(path, spool)))
+    except _UnreadableArchiveError as error:
+        tree.unreadable[label] = str(error)
+        return
+    at_archive = (*parts, path.name)
+    folders: dict[tuple[str, ...], Folder] = {}
+    twice: set[tuple[str, ...]] = set()
+    for member in members:
+        if member.ref is None:
+            tree.bad_members.append(BadMember(label, member.name, member.refused))
+            continue
+        inside = _safe_parts(member.name)
+        if inside is None:
+            reason = "its path is absolute, leaves the archive or has control characters"
+            tree.bad_members.append(BadMember(label, member.name, reason))
+            continue
+        if not inside or any(is_dropping(part) for part in inside):
+            continue
+        where = (*at_archive, *inside[:-1])
+        if where not in folders:
+            flags = (False,) * len(parts) + (True,) + (False,) * (len(inside) - 1)
+            folders[where] = Folder(where, flags)
+        files = folders[where].files
+        if inside[-1] in files or inside in twice:
+            # Which of the two was meant nobody can tell, so neither is taken.
+            files.pop(inside[-1], None)
+            twice.add(inside)
+            tree.bad_members.append(BadMember(label, member.name, "its path is listed twice"))
+            continue
+        files[inside[-1]] = member.ref
+    tree.folders.extend(folder for folder in folders.values() if folder.files)
+
+
+def _bounded(members: Iterator[_Member]) -> Iterator[_Member]:
+    for number, member in enumerate(members):
+        if number >= MAX_MEMBERS:
+            raise _UnreadableArchiveError(f"it has more than {MAX_MEMBERS:,} members")
+        yield member
+
+
+def _members(path: Path, spool: Path | None) -> Iterator[_Member]:
+    try:
+        with open(path, "rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise _UnreadableArchiveError(f"cannot be read: {error.strerror}") from error
+    if magic[:2] == b"PK":
+        return _zip_members(path)
+    if magic[:2] == b"\x1f\x8b":
+        return _gzip_members(path, spool)
+    if path.name.lower().endswith(".zip"):
+        raise _UnreadableArchiveError("it is no zip file, whatever its name says")
+    return _tar_members(path, path)
+
+
+def _safe_parts(name: str) -> tuple[str, ...] | None:
+    """The member's path as parts, or None if nobody should trust it."""
+    name = name.replace("\\", "/")
+    if name.startswith("/") or re.match(r"^[A-Za-z]:", name) or re.search(r"[\x00-\x1f\x7f]", name):
+        return None
+    parts = tuple(part for part in name.split("/") if part not in ("", "."))
+    return None if ".." in parts else parts
+
+
+def _zip_members(path: Path) -> Iterator[_Member]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        reason = f"it is no complete zip file ({error}); was its download cut short?"
+        raise _UnreadableArchiveError(reason) from error
+    how = {zipfile.ZIP_STORED: "zip-stored", zipfile.ZIP_DEFLATED: "zip-deflated"}
+    for info in infos:
+        mode = info.external_attr >> 16
+        if info.is_dir():
+            continue
+        if stat.S_ISLNK(mode) or (stat.S_IFMT(mode) and not stat.S_ISREG(mode)):
+            yield _Member(info.filename, None, "it is a link or a device, not a file")
+        elif info.flag_bits & 0x1:
+            yield _Member(info.filename, None, "it is encrypted")
+        elif info.compress_type not in how:
+            method = f"its compression (method {info.compress_type}) is neither store nor deflate"
+            yield _Member(info.filename, None, method)
+        else:
+            yield _Member(
+                info.filename,
+                FileRef(
+                    container=str(path.absolute()),
+                    how=how[info.compress_type],  # type: ignore[arg-type]  # a closed dict above
+                    offset=info.header_offset,
+                    num_bytes=info.compress_size,
+                    size=info.file_size,
+                    crc=info.CRC,
+                    stamp=f"{info.file_size}:{info.CRC:08x}",
+                ),
+            )
+
+
+def _tar_members(path: Path, archive: Path) -> Iterator[_Member]:
+    """Members of the plain tar at `path`; `archive` is the file that the user knows."""
+    info = archive.stat()
+    total = path.stat().st_size
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                if member.isdir():
+                    continue
+                yield _tar_member(member, path, f"{info.st_size}:{info.st_mtime_ns}")
+                if member.isreg() and member.offset_data + member.size > total:
+                    raise _UnreadableArchiveError("it is cut short in the middle of a member")
+            end = tar.offset
+    except tarfile.TarError as error:
+        reason = f"it is no complete tar file ({error}); was its download cut short?"
+        raise _UnreadableArchiveError(reason) from error
+    except OSError as error:
+        raise _UnreadableArchiveError(f"cannot be read: {error.strerror}") from error
+    with open(path, "rb") as file:
+        # tarfile takes a tar that was cut at a member's end for whole; the end marker tells.
+        file.seek(end)
+        if file.read(tarfile.BLOCKSIZE) != b"\0" * tarfile.BLOCKSIZE:
+            raise _UnreadableArchiveError("it has no end-of-archive mark; was it cut short?")
+
+
+def _tar_member(member: tarfile.TarInfo, path: Path, stamp: str) -> _Member:
+    if not member.isreg() or member.issparse():
+        return _Member(member.name, None, "it is a link, a device or sparse, not a plain file")
+    return _Member(
+        member.name,
+        FileRef(
+            container=str(path.absolute()),
+            how="range",
+            offset=member.offset_data,
+            num_bytes=member.size,
+            size=member.size,
+            crc=-1,
+            stamp=f"{stamp}:{member.offset_data}:{member.size}",
+        ),
+    )
+
+
+def _gzip_members(path: Path, spool: Path | None) -> Iterator[_Member]:
+    if spool is None:
+        yield from _gzip_listing(path)
+        return
+    spool.mkdir(parents=True, exist_ok=True)
+    name = hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:16]
+    target = spool / f"{name}.tar"
+    limit = max(2**30, path.stat().st_size * MAX_EXPANSION)
+    try:
+        with gzip.open(path, "rb") as source, open(target, "wb") as sink:
+            _copy_bounded(source, sink, limit)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        target.unlink(missing_ok=True)
+        reason = f"it is no complete .tar.gz ({error}); was its download cut short?"
+        raise _UnreadableArchiveError(reason) from error
+    except OSError as error:
+        target.unlink(missing_ok=True)
+        raise InterruptedBuildError(
+            f"cannot decompress {path.name}: {error.strerror}",
+            where=target,
+            expected="room for the decompressed archive beside the output while the build runs",
+            do=f"free some space, or unpack {path.name} in the data root, and run this again",
+        ) from error
+    yield from _tar_members(target, path)
+
+
+def _copy_bounded(source: gzip.GzipFile | BinaryIO, sink: BinaryIO, limit: int) -> None:
+    written = 0
+    while chunk := source.read(4 * 2**20):
+        written += len(chunk)
+        if written > limit:
+            raise _UnreadableArchiveError(
+                f"it grows to more than {MAX_EXPANSION} times its size: no archive of pictures"
+            )
+        sink.write(chunk)
+
+
+def _gzip_listing(path: Path) -> Iterator[_Member]:
+    """Names and sizes of a .tar.gz, read front to back; nothing is kept."""
+    try:
+        with tarfile.open(path, "r|gz") as tar:
+            for member in tar:
+                if member.isdir():
+                    continue
+                listed = _tar_member(member, path, "")
+                if listed.ref is not None:
+                    size = listed.ref.size
+                    yield _Member(listed.name, FileRef("", "listed", 0, 0, size, -1, ""))
+                else:
+                    yield listed
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        reason = f"it is no complete .tar.gz ({error}); was its download cut short?"
+        raise _UnreadableArchiveError(reason) from error
+
+
+def remove_spool(spool: Path) -> None:
+    """Deletes what `scan` decompressed into `spool`."""
+    if spool.is_dir():
+        for file in spool.glob("*.tar"):
+            file.unlink(missing_ok=True)
+        spool.rmdir()

@@ -1,0 +1,163 @@
+"""The end of a build: counting what there is and writing the manifest, `dataset.json` last."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import hqdata
+from hqdata.build.plan import ShardTask, codec_versions
+from hqdata.build.work import Sidecar, sidecar_path
+from hqdata.errors import InterruptedBuildError
+from hqdata.files import TEMPORARY_SUFFIX, sha256_file, write_whole
+from hqdata.problems import Problem, ProblemKind, to_jsonl
+from hqdata.recipe import ResolvedRecipe, SplitRequest
+from hqdata.sample import SCHEMA_VERSION, canonical_json
+from hqdata.shards.dataset import (
+    DATASET_FILE,
+    PROBLEMS_FILE,
+    SAMPLES_FILE,
+    TIMM_FILE,
+    DatasetInfo,
+    Dropped,
+    Row,
+    ShardInfo,
+    SplitCounts,
+    dataset_digest,
+    timm_info,
+    write_samples,
+)
+from hqdata.sources.pairing import Pairing
+
+Where = tuple[str, str]
+"""(source, split)."""
+
+_REJECTED = frozenset(
+    {
+        ProblemKind.MISSING_MASK,
+        ProblemKind.MISSING_IMAGE,
+        ProblemKind.UNREADABLE_IMAGE,
+        ProblemKind.TRUNCATED_IMAGE,
+        ProblemKind.DAMAGED_IMAGE,
+        ProblemKind.UNREADABLE_MASK,
+        ProblemKind.MISLABELLED_FILE,
+        ProblemKind.SIZE_MISMATCH,
+        ProblemKind.EMPTY_MASK,
+        ProblemKind.AMBIGUOUS_MASK,
+        ProblemKind.TOO_LARGE,
+        ProblemKind.DUPLICATE_KEY,
+        ProblemKind.UNEXPECTED_NAME,
+    }
+)
+"""Kinds that keep a sample out; the others concern files or names without one."""
+
+
+def finish(
+    resolved: ResolvedRecipe,
+    tasks: list[ShardTask],
+    pairings: dict[Where, Pairing],
+    layouts: dict[str, str],
+    out: Path,
+) -> tuple[DatasetInfo, tuple[Problem, ...]]:
+    """Writes the manifest, `dataset.json` last."""
+    problems = [problem for pairing in pairings.values() for problem in pairing.problems]
+    shards: list[ShardInfo] = []
+    rows: list[Row] = []
+    for task in tasks:
+        sidecar = Sidecar.read(sidecar_path(out, task.path))
+        if sidecar is None:
+            raise InterruptedBuildError(
+                "a shard's sidecar vanished while the build ran",
+                where=sidecar_path(out, task.path),
+                do="run the same command again",
+            )
+        shards.append(
+            ShardInfo(
+                path=task.path,
+                sha256=sidecar.sha256,
+                num_samples=len(sidecar.rows),
+                num_bytes=sidecar.num_bytes,
+            )
+        )
+        rows.extend(sidecar.rows)
+        problems.extend(sidecar.problems)
+    counts = _count(resolved.splits, pairings, rows, problems)
+    problems += _count_problems(counts)
+    problems.sort(key=Problem.sort_key)
+    temporary = out / f".{SAMPLES_FILE}{TEMPORARY_SUFFIX}"
+    write_samples(temporary, rows)
+    samples_sha256 = sha256_file(temporary)
+    os.replace(temporary, out / SAMPLES_FILE)
+    write_whole(out / PROBLEMS_FILE, to_jsonl(problems).encode())
+    splits: dict[str, list[str]] = defaultdict(list)
+    for task in tasks:
+        splits[f"{task.source}-{task.split}"].append(task.path)
+    write_whole(out / TIMM_FILE, canonical_json(timm_info(shards, dict(splits))))
+    info = DatasetInfo(
+        schema_version=SCHEMA_VERSION,
+        name=resolved.name,
+        recipe=resolved.to_dict(),
+        complete=all(split.complete for source in counts.values() for split in source.values()),
+        num_samples=len(rows),
+        num_problems=len(problems),
+        image_ext=resolved.recipe.image_field,
+        sources=counts,
+        layouts=layouts,
+        dropped=tuple(
+            Dropped(source=source, split=split, name=name, reason=reason)
+            for (source, split), pairing in pairings.items()
+            for name, reason in pairing.dropped
+        ),
+        shards=tuple(shards),
+        samples_sha256=samples_sha256,
+        digest=dataset_digest(shards),
+        tool={
+            "hqdata": hqdata.__version__,
+            "python": platform.python_version(),
+            **codec_versions(),
+        },
+    )
+    write_whole(
+        out / DATASET_FILE, info.model_dump_json(indent=1, exclude_none=True).encode() + b"\n"
+    )
+    return info, tuple(problems)
+
+
+def _count(
+    requests: tuple[SplitRequest, ...],
+    pairings: dict[Where, Pairing],
+    rows: list[Row],
+    problems: list[Problem],
+) -> dict[str, dict[str, SplitCounts]]:
+    built = Counter((row["source"], row["split"]) for row in rows)
+    rejected = Counter((p.source, p.split) for p in problems if p.kind in _REJECTED)
+    counts: dict[str, dict[str, SplitCounts]] = {}
+    for request in requests:
+        where = (request.source, request.split)
+        counts.setdefault(request.source, {})[request.split] = SplitCounts(
+            expected=request.expect,
+            built=built[where],
+            rejected=rejected[where],
+            dropped=pairings[where].lost,
+        )
+    return counts
+
+
+def _count_problems(counts: dict[str, dict[str, SplitCounts]]) -> list[Problem]:
+    return [
+        Problem(
+            source,
+            split,
+            "",
+            "",
+            ProblemKind.COUNT_MISMATCH,
+            f"{found.built:,} samples were built"
+            + (f" and {found.dropped} knowingly dropped" if found.dropped else "")
+            + f", the recipe expects {found.expected:,}",
+        )
+        for source, splits in counts.items()
+        for split, found in splits.items()
+        if not found.complete
+    ]

@@ -1,0 +1,148 @@
+"""From pairs to a list of independent shard tasks: pure arithmetic, no picture is opened.
+
+Which sample goes where depends on the recipe's seed and on the keys alone. One source a shard:
+leaving a source out is leaving files out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import PIL
+import simplejpeg
+
+from hqdata.normalise import Origin, Settings
+from hqdata.recipe import Recipe, SplitRequest
+from hqdata.sample import SCHEMA_VERSION, canonical_json
+from hqdata.sources.pairing import Pair, Pairing
+from hqdata.storage import FileRef
+
+NORMALISATION_VERSION = 1
+"""Counts up when the same input would give other bytes, so that no shard of an older version is
+kept.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One pair to read: what it will be called and where its files lie."""
+
+    origin: Origin
+    image: FileRef
+    mask: FileRef
+
+
+@dataclass(frozen=True, slots=True)
+class ShardTask:
+    """Everything a worker needs to write one shard.
+
+    Attributes:
+        path: below the data set's folder, e.g. `dis/train-00000-of-00012.tar`.
+        items: its pairs in the order of the shard.
+        settings: the recipe's settings of normalisation.
+    """
+
+    path: str
+    source: str
+    split: str
+    items: tuple[Item, ...]
+    settings: Settings
+
+    @property
+    def num_source_bytes(self) -> int:
+        """Bytes of the files it will read."""
+        return sum(item.image.size + item.mask.size for item in self.items)
+
+    def fingerprint(self) -> str:
+        """Digest of all inputs: a shard on disk is kept only if it was made from the same."""
+        value = {
+            "schema": SCHEMA_VERSION,
+            "normalisation": NORMALISATION_VERSION,
+            "codecs": codec_versions(),
+            "path": self.path,
+            "settings": [self.settings.image_field, self.settings.max_pixels],
+            "items": [
+                [
+                    *(getattr(item.origin, name) for name in Origin.__dataclass_fields__),
+                    item.image.stamp,
+                    item.mask.stamp,
+                ]
+                for item in self.items
+            ],
+        }
+        return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def codec_versions() -> dict[str, str]:
+    """Versions of the libraries that decode and encode pictures."""
+    return {
+        "opencv": cv2.__version__,
+        "pillow": PIL.__version__,
+        "simplejpeg": simplejpeg.__version__,
+    }
+
+
+def shuffled(pairs: Sequence[Pair], seed: int) -> list[Pair]:
+    """The pairs in the seeded order of their source: by a keyed hash, the same on every machine."""
+
+    def rank(item: Pair) -> bytes:
+        return hashlib.sha256(f"{seed}:{item.key}".encode()).digest()
+
+    return sorted(pairs, key=rank)
+
+
+def num_shards(num_samples: int, num_bytes: int, recipe: Recipe) -> int:
+    """How many shards a split is cut into: by samples, or by bytes where pictures are large."""
+    by_samples = -(-num_samples // recipe.samples_per_shard)
+    by_bytes = -(-num_bytes // recipe.bytes_per_shard)
+    return min(num_samples, max(by_samples, by_bytes))
+
+
+def plan_split(request: SplitRequest, pairing: Pairing, recipe: Recipe) -> list[ShardTask]:
+    """The shard tasks of one split; shard sizes differ by one sample at most."""
+    ordered = shuffled(pairing.pairs, recipe.seed)
+    num_bytes = sum(item.image.ref.size + item.mask.ref.size for item in ordered)
+    count = num_shards(len(ordered), num_bytes, recipe)
+    settings = Settings(image_field=recipe.image_field, max_pixels=recipe.max_pixels)
+    tasks = []
+    for index in range(count):
+        begin, end = index * len(ordered) // count, (index + 1) * len(ordered) // count
+        tasks.append(
+            ShardTask(
+                path=f"{request.source}/{request.split}-{index:05d}-of-{count:05d}.tar",
+                source=request.source,
+                split=request.split,
+                items=tuple(_item(request, pair) for pair in ordered[begin:end]),
+                settings=settings,
+            )
+        )
+    return tasks
+
+
+def _item(request: SplitRequest, pair: Pair) -> Item:
+    origin = Origin(
+        key=pair.key,
+        source=request.source,
+        split=request.split,
+        licence=request.licence,
+        upstream_image=pair.image.path,
+        upstream_mask=pair.mask.path,
+        mask_values=request.mask_values,
+        action=pair.action,
+    )
+    return Item(origin, pair.image.ref, pair.mask.ref)
+
+
+def plan(
+    requests: Sequence[SplitRequest], pairings: Mapping[tuple[str, str], Pairing], recipe: Recipe
+) -> list[ShardTask]:
+    """All shard tasks of a data set, by path."""
+    tasks = [
+        task
+        for request in requests
+        for task in plan_split(request, pairings[(request.source, request.split)], recipe)
+    ]
+    return sorted(tasks, key=lambda task: task.path)

@@ -1,0 +1,281 @@
+"""The whole build: find, plan, write what is missing, and only then say that a data set is
+there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+
+from hqdata.archives import remove_spool
+from hqdata.build.engines import run_tasks
+from hqdata.build.finish import Where, finish
+from hqdata.build.plan import ShardTask, plan
+from hqdata.build.work import StoppedError, is_current, sidecar_path, write_shard
+from hqdata.errors import BusyError, CancelledError, UserError
+from hqdata.files import TEMPORARY_SUFFIX, no_room
+from hqdata.problems import Problem
+from hqdata.progress import Reporter, Silent
+from hqdata.recipe import ResolvedRecipe
+from hqdata.scan import scan
+from hqdata.shards.dataset import (
+    DATASET_FILE,
+    STATE_DIR,
+    DatasetInfo,
+)
+from hqdata.sources.discover import choose, discover, pair_found
+from hqdata.sources.layouts import TreeIndex
+from hqdata.sources.pairing import Pairing, find_duplicate_keys
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """What a build did.
+
+    Attributes:
+        info: the content of `dataset.json`.
+        problems: all problems, sorted.
+        num_written: shards written in this run.
+        num_kept: shards kept from an earlier run.
+    """
+
+    info: DatasetInfo
+    problems: tuple[Problem, ...]
+    num_written: int
+    num_kept: int
+
+    @property
+    def clean(self) -> bool:
+        """Whether the data set is complete and nothing at all was wrong."""
+        return self.info.complete and not self.problems
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """What a user may say about one build beyond the recipe.
+
+    Attributes:
+        workers: processes that write shards.
+        use: source -> path below the data root it has to be read from.
+        prune: remove shards of sources that this build does not have.
+    """
+
+    workers: int = 1
+    use: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    prune: bool = False
+
+
+def build(
+    resolved: ResolvedRecipe,
+    data_root: Path,
+    out: Path,
+    options: BuildOptions | None = None,
+    *,
+    reporter: Reporter | None = None,
+    tell: Callable[[str], None] = lambda message: None,
+) -> BuildResult:
+    """Builds a data set; killed anywhere and called again, it gives the same bytes.
+
+    Args:
+        resolved: the recipe.
+        data_root: folder below which the sources lie; only read.
+        out: folder of the data set; nothing is written outside of it.
+        options: see `BuildOptions`.
+        reporter: is told the progress.
+        tell: is given a line of text for each thing worth knowing.
+
+    Raises:
+        HqdataError: a missing or ambiguous source, a folder that is not ours or is being written
+        to, no room.
+    """
+    options = options or BuildOptions()
+    reporter = reporter or Silent()
+    with _claim(out):
+        spool = out / STATE_DIR / "spool"
+        try:
+            remove_spool(spool)
+            return _build(resolved, data_root, out, options, reporter, tell, spool)
+        except OSError as error:
+            full = no_room(error, out)
+            if full is None:
+                raise
+            raise full from error
+        except (KeyboardInterrupt, StoppedError):
+            raise CancelledError(
+                "stopped",
+                where=out,
+                do="run the same command again to go on: finished shards are kept",
+            ) from None
+        finally:
+            remove_spool(spool)
+
+
+def _build(
+    resolved: ResolvedRecipe,
+    data_root: Path,
+    out: Path,
+    options: BuildOptions,
+    reporter: Reporter,
+    tell: Callable[[str], None],
+    spool: Path,
+) -> BuildResult:
+    tree = scan(data_root, spool=spool, on_archive=_archive_teller(tell))
+    for archive, reason in tree.unreadable.items():
+        tell(f"warning: {archive} is left alone: {reason}")
+    index = TreeIndex(tree)
+    chosen = choose(discover(index, resolved.splits, options.use), tree)
+    pairings: dict[Where, Pairing] = {}
+    for request, match in chosen:
+        tell(f"{request.source} {request.split}: {match.where} (layout: {match.layout})")
+        pairings[(request.source, request.split)] = pair_found(index, request, match)
+    pairings = find_duplicate_keys(pairings)
+    tasks = plan(resolved.splits, pairings, resolved.recipe)
+    _clear_leftovers(out, tasks, prune=options.prune)
+    num_kept = _write_missing(tasks, out, options.workers, reporter, tell)
+    layouts = {f"{r.source}/{r.split}": m.layout for r, m in chosen}
+    info, problems = finish(resolved, tasks, pairings, layouts, out)
+    return BuildResult(info, problems, len(tasks) - num_kept, num_kept)
+
+
+def _archive_teller(tell: Callable[[str], None]) -> Callable[[str, int], None]:
+    def on_archive(path: str, num_bytes: int) -> None:
+        if path.lower().endswith((".gz", ".tgz")):
+            tell(
+                f"{path}: decompressing {num_bytes / 2**20:,.0f} MiB, once, to read it in any order"
+            )
+
+    return on_archive
+
+
+@contextmanager
+def _claim(out: Path) -> Iterator[None]:
+    """Holds the folder for this process alone.
+
+    Raises:
+        UserError: the folder holds something else, or cannot be written to.
+        BusyError: another process holds it.
+    """
+    state = out / STATE_DIR
+    try:
+        if out.exists() and not out.is_dir():
+            raise UserError("the output is a file, not a folder", where=out)
+        foreign = {p.name for p in out.iterdir()} - {"lost+found"} if out.is_dir() else set()
+        if foreign and not state.is_dir():
+            raise UserError(
+                "the output folder is not empty and no data set of ours",
+                where=out,
+                expected="a new or empty folder, or one that an earlier build wrote to",
+                do="choose another --out",
+            )
+        state.mkdir(parents=True, exist_ok=True)
+        lock = open(state / "lock", "a+", encoding="utf-8")  # noqa: SIM115  # closed below
+    except OSError as error:
+        raise no_room(error, out) or UserError(
+            f"cannot write to the output folder: {error.strerror}", where=out
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            owner = lock.read().strip() or "unknown"
+            raise BusyError(
+                f"another build (process {owner}) is writing to this folder",
+                where=out,
+                do="wait for it, or choose another --out",
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _clear_leftovers(out: Path, tasks: list[ShardTask], *, prune: bool) -> None:
+    """Removes unfinished files, and shards that an earlier build wrote and this one does not
+    have.
+    """
+    wanted = {task.path for task in tasks}
+    ours = {task.source for task in tasks}
+    for temporary in [*out.glob(f"*/.*{TEMPORARY_SUFFIX}"), *out.glob(f".*{TEMPORARY_SUFFIX}")]:
+        temporary.unlink(missing_ok=True)
+    present = {path.relative_to(out).as_posix() for path in out.glob("*/*.tar")}
+    stale = sorted(present - wanted)
+    others = [path for path in stale if path.split("/")[0] not in ours]
+    if others and not prune:
+        names = ", ".join(sorted({path.split("/")[0] for path in others}))
+        raise UserError(
+            f"the output folder holds {len(others)} shards of sources not in this build: {names}",
+            where=out / others[0],
+            do="choose another --out, or remove them with --prune",
+        )
+    if stale:
+        (out / DATASET_FILE).unlink(missing_ok=True)
+    for path in stale:
+        (out / path).unlink()
+        sidecar_path(out, path).unlink(missing_ok=True)
+        if not any((out / path).parent.iterdir()):
+            (out / path).parent.rmdir()
+
+
+def _check_task(
+    task: ShardTask, *, out: Path, tick: Callable[[int], None], should_stop: Callable[[], bool]
+) -> bool:
+    current = not should_stop() and is_current(task, out)
+    tick(len(task.items))
+    return current
+
+
+def _write_task(
+    task: ShardTask, *, out: Path, tick: Callable[[int], None], should_stop: Callable[[], bool]
+) -> None:
+    write_shard(task, out, on_sample=lambda _: tick(1), should_stop=should_stop)
+
+
+def _write_missing(
+    tasks: list[ShardTask],
+    out: Path,
+    workers: int,
+    reporter: Reporter,
+    tell: Callable[[str], None],
+) -> int:
+    """Writes the shards that are not there yet; returns how many were."""
+    costly_first = sorted(tasks, key=lambda task: (-task.num_source_bytes, task.path))
+    known = [
+        t for t in costly_first if sidecar_path(out, t.path).exists() and (out / t.path).exists()
+    ]
+    kept: set[str] = set()
+    if known:
+        reporter.start("checking what is there", sum(len(t.items) for t in known), "pictures")
+        work = partial(_check_task, out=out)
+        current = run_tasks(work, known, workers=workers, reporter=reporter, out=out)
+        kept = {task.path for task, ok in zip(known, current, strict=True) if ok}
+        reporter.finish()
+        tell(f"{len(kept)} of {len(tasks)} shards are there and unchanged")
+    missing = [task for task in costly_first if task.path not in kept]
+    if missing:
+        (out / DATASET_FILE).unlink(missing_ok=True)
+        _warn_of_room(missing, out, tell)
+        num_samples = sum(len(task.items) for task in missing)
+        reporter.start(f"building {len(missing)} shards", num_samples, "pictures")
+        run_tasks(
+            partial(_write_task, out=out), missing, workers=workers, reporter=reporter, out=out
+        )
+        reporter.finish()
+    return len(kept)
+
+
+def _warn_of_room(tasks: list[ShardTask], out: Path, tell: Callable[[str], None]) -> None:
+    needed = sum(task.num_source_bytes for task in tasks)
+    free = shutil.disk_usage(out).free
+    if needed > free:
+        tell(
+            f"warning: about {needed / 2**30:.1f} GiB will be written, "
+            f"{free / 2**30:.1f} GiB are free in {out}"
+        )

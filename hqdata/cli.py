@@ -1,0 +1,302 @@
+"""The command line: each command parses, calls one function, prints.
+
+Exit status: 0 complete and clean · 1 the data have problems, or the work was stopped and can go on ·
+2 the command was called wrongly · 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import hqdata
+from hqdata.errors import HqdataError
+from hqdata.progress import Bar, Lines, Reporter
+
+app = typer.Typer(
+    name="hqdata",
+    help="Builds HQSeg-44K from its six sources as verified WebDataset shards.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+out_console = Console(highlight=False, soft_wrap=True)
+
+EXIT_DATA = 1
+
+DataRoot = Annotated[
+    Path,
+    typer.Option(
+        "--data-root",
+        envvar="HQDATA_ROOT",
+        help="Folder below which the source data sets lie, as folders or archives.",
+        show_default=True,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, max=1024, help="Processes. [default: one a core]"),
+]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _split(values: list[str] | None) -> list[str]:
+    """`["dis,ecssd", "fss"]` as ["dis", "ecssd", "fss"]."""
+    return [name for value in values or [] for name in value.replace(",", " ").split()]
+
+
+@contextmanager
+def _progress() -> Iterator[Reporter]:
+    """A bar on a terminal, lines in a log."""
+    if err.is_terminal:
+        with Bar(err) as bar:
+            yield bar
+    else:
+        yield Lines(sys.stderr)
+
+
+def _tell(message: str) -> None:
+    err.print(message, markup=False)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        out_console.print(f"hqdata {hqdata.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Builds HQSeg-44K from its six sources as verified WebDataset shards."""
+
+
+@app.command()
+def sources(
+    data_root: DataRoot = Path("data"),
+    use: Annotated[
+        list[str] | None,
+        typer.Option("--use", metavar="SOURCE=PATH", help="Which of several places to read."),
+    ] = None,
+) -> None:
+    """Show every source and evaluation set: found or missing, layout, pairs, where to get it."""
+    from hqdata.overview import overview
+
+    with _progress() as reporter:
+        view = overview(data_root, use or [], reporter)
+    out_console.print(view.table())
+    for line in view.notes:
+        out_console.print(line, markup=False)
+    raise typer.Exit(0 if view.all_found else EXIT_DATA)
+
+
+@app.command()
+def build(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the data set.")],
+    data_root: DataRoot = Path("data"),
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="Name of a recipe, or path of a .yaml file.")
+    ] = "hqseg-44k",
+    include: Annotated[
+        list[str] | None, typer.Option("--include", help="Only these sources, e.g. dis,ecssd.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", help="Without these sources, e.g. dis.")
+    ] = None,
+    workers: Workers = None,
+    use: Annotated[
+        list[str] | None,
+        typer.Option("--use", metavar="SOURCE=PATH", help="Which of several places to read."),
+    ] = None,
+    subset: Annotated[
+        bool,
+        typer.Option(
+            "--subset", help="You have a part of the releases: hold no counts and names against it."
+        ),
+    ] = False,
+    prune: Annotated[
+        bool,
+        typer.Option("--prune", help="Remove shards of sources that this build does not have."),
+    ] = False,
+) -> None:
+    """Build a data set of shards. Killed anywhere and started again, it gives the same bytes."""
+    from hqdata.build.run import BuildOptions
+    from hqdata.build.run import build as run_build
+    from hqdata.recipe import load_recipe, resolve, select
+    from hqdata.sources.discover import parse_use
+
+    chosen = select(load_recipe(recipe), include=_split(include), exclude=_split(exclude))
+    resolved = resolve(chosen, subset=subset)
+    options = BuildOptions(
+        workers=workers or _cores(),
+        use=parse_use(use or [], {s.source for s in resolved.splits}, data_root),
+        prune=prune,
+    )
+    with _progress() as reporter:
+        result = run_build(resolved, data_root, out, options, reporter=reporter, tell=_tell)
+    from hqdata.report.build_table import composition, problem_summary
+
+    out_console.print(composition(result.info))
+    if result.problems:
+        out_console.print(problem_summary(result.problems))
+        out_console.print(f"every problem is listed in {out / 'problems.jsonl'}", markup=False)
+    out_console.print(
+        f"{result.info.num_samples:,} samples in {len(result.info.shards)} shards "
+        f"({result.num_written} written, {result.num_kept} kept): {out}",
+        markup=False,
+    )
+    out_console.print(f"digest {result.info.digest}", markup=False)
+    if not result.clean:
+        what = "complete, with problems" if result.info.complete else "not complete"
+        _tell(f"the data set is {what}")
+    raise typer.Exit(0 if result.clean else EXIT_DATA)
+
+
+@app.command()
+def check(
+    path: Annotated[Path, typer.Argument(metavar="SHARDS", help="Folder of a data set.")],
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Digests, sizes and counts only; decode nothing.")
+    ] = False,
+    workers: Workers = None,
+) -> None:
+    """Re-read a data set and hold all of it against its manifest."""
+    from hqdata.shards.check import check as run_check
+
+    with _progress() as reporter:
+        result = run_check(path, quick=quick, workers=workers or _cores(), reporter=reporter)
+    if result.damages:
+        table = Table("file", "sample", "damage", title=f"{len(result.damages)} damages")
+        for damage in result.damages[:100]:
+            table.add_row(damage.path, damage.key, damage.message)
+        out_console.print(table)
+        if len(result.damages) > 100:
+            out_console.print(f"… and {len(result.damages) - 100} more")
+        _tell("to mend it, run the command that built it again: only what is damaged is made anew")
+        raise typer.Exit(EXIT_DATA)
+    info = result.info
+    how = "digests and counts" if quick else "every member, record and pixel"
+    out_console.print(
+        f"undamaged: {info.num_samples:,} samples in {len(info.shards)} shards, "
+        f"{result.num_bytes / 2**20:,.1f} MiB, {how}",
+        markup=False,
+    )
+    out_console.print(f"digest {info.digest}", markup=False)
+    for source, split, message in result.missing:
+        out_console.print(f"incomplete: {source} {split} has {message}", markup=False)
+    raise typer.Exit(EXIT_DATA if result.missing else 0)
+
+
+@app.command()
+def stats(
+    path: Annotated[Path, typer.Argument(metavar="SHARDS", help="Folder of a data set.")],
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write a page with pictures and plots.")
+    ] = None,
+) -> None:
+    """Show what is in a data set, beside Table 5 of the paper."""
+    from hqdata.problems import read_jsonl
+    from hqdata.report.page import write_page
+    from hqdata.report.stats import summarise
+    from hqdata.report.table import render_table
+    from hqdata.shards.dataset import PROBLEMS_FILE, Dataset
+
+    dataset = Dataset.open(path)
+    summary = summarise(dataset)
+    out_console.print(render_table(summary))
+    if html is not None:
+        write_page(dataset, summary, read_jsonl(path / PROBLEMS_FILE), html)
+        out_console.print(f"page: {html}", markup=False)
+
+
+@app.command()
+def mini(
+    out: Annotated[Path, typer.Option("--out", help="Folder to make the stand-in in.")],
+    scale: Annotated[
+        str,
+        typer.Option("--scale", help="small, full (44,320 pictures), or a fraction of full: 0.02."),
+    ] = "small",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Other seeds, other pictures.")] = 0,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="Only these sets, e.g. dis,fss.")
+    ] = None,
+    workers: Workers = None,
+) -> None:
+    """Make a procedural stand-in of all sources and evaluation sets, in their official layouts."""
+    from hqdata.mini import make_mini
+
+    with _progress() as reporter:
+        began = False
+
+        def progress(done: int, total: int) -> None:
+            nonlocal began
+            if not began:
+                reporter.start("drawing", total, "pictures")
+                began = True
+            reporter.update(done)
+
+        report = make_mini(
+            out,
+            scale=scale,
+            seed=seed,
+            workers=workers or _cores(),
+            progress=progress,
+            sets=_split(only) or None,
+        )
+        if began:
+            reporter.finish()
+    out_console.print(
+        f"{report.num_pictures:,} pictures and masks, {report.num_bytes / 2**20:,.1f} MiB: {out}",
+        markup=False,
+    )
+    recipe = {"small": "mini", "full": "hqseg-44k"}.get(scale)
+    how = f"--recipe {recipe}" if recipe else "--subset"
+    out_console.print(f"next: hqdata build --data-root {out} {how} --out shards/", markup=False)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main() -> NoReturn:
+    """Runs the command line; the user's mistakes become one message and an exit status."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        status = app(standalone_mode=False)
+    except HqdataError as error:
+        err.print(f"error: {error}", markup=False)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        err.print("stopped")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): nothing is left to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except Exception as error:
+        show = getattr(error, "show", None)  # a usage error of the option parser explains itself
+        if show is None:
+            raise
+        show()
+        sys.exit(getattr(error, "exit_code", 2))
+    sys.exit(status if isinstance(status, int) else 0)

@@ -1,0 +1,194 @@
+"""What lies below a data root: every set that has a manifest, found or missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from hqdata.errors import UserError
+from hqdata.progress import Reporter
+from hqdata.recipe import Recipe, RecipeSource, SplitRequest, resolve
+from hqdata.scan import scan
+from hqdata.sources.discover import Found, describe_archive, discover, pair_found, parse_use
+from hqdata.sources.layouts import TreeIndex
+from hqdata.sources.registry import load_manifests
+from hqdata.storage import Tree
+
+EVALUATION_SPLITS = frozenset(
+    {("dis", "validation"), ("thinobject", "test"), ("coift", "all"), ("hrsod", "all")}
+)
+"""The four sets that HQ-SAM is evaluated on; never trained on."""
+
+TRAINING_SPLITS = frozenset(
+    {
+        ("dis", "train"),
+        ("thinobject", "train"),
+        ("fss", "all"),
+        ("duts", "train"),
+        ("duts", "test"),
+        ("ecssd", "all"),
+        ("msra", "all"),
+    }
+)
+"""What HQSeg-44K consists of (Table 5 of the paper's supplement)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One split: what it is for, where it was found, how many pairs it has.
+
+    `status` is one of found, missing, several (a question to the user), no masks.
+    """
+
+    source: str
+    split: str
+    use: str
+    status: str
+    layout: str
+    where: str
+    pairs: int
+    expected: int
+    odd_files: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """All splits, and what there is to say about those that are not simply found."""
+
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def all_found(self) -> bool:
+        """Whether every split of HQSeg-44K and of the four evaluation sets is there."""
+        return all(line.status == "found" for line in self.lines if line.use)
+
+    def table(self) -> Table:
+        """The overview as a table of one row a split."""
+        table = Table("set", "split", "used for", "status", title="Sources and evaluation sets")
+        table.add_column("pairs", justify="right")
+        table.add_column("expected", justify="right")
+        table.add_column("layout")
+        table.add_column("where", overflow="fold")
+        for line in self.lines:
+            found = line.status == "found"
+            odd = f" (+{line.odd_files} odd)" if line.odd_files else ""
+            table.add_row(
+                line.source,
+                line.split,
+                line.use,
+                line.status,
+                f"{line.pairs:,}{odd}" if found else "",
+                f"{line.expected:,}",
+                line.layout,
+                line.where,
+                style="" if found else ("dim" if not line.use else "red"),
+            )
+        return table
+
+
+def overview(data_root: Path, use: list[str], reporter: Reporter) -> Overview:
+    """Looks for every split of every set that has a manifest; opens no picture.
+
+    Raises:
+        UserError: the data root is no folder, or `use` names no known set.
+    """
+    manifests = load_manifests()
+    recipe = Recipe(
+        name="everything",
+        sources=tuple(RecipeSource(source=name) for name in manifests),
+    )
+    requests = resolve(recipe).splits
+    within = parse_use(use, manifests, data_root)
+    if data_root.is_dir():
+        reporter.start(f"looking through {data_root}", 0, "archives")
+        seen = 0
+
+        def on_archive(path: str, num_bytes: int) -> None:
+            nonlocal seen
+            seen += 1
+            reporter.update(seen)
+
+        tree = scan(data_root, on_archive=on_archive)
+        reporter.finish()
+    elif data_root == Path("data"):
+        tree = Tree(data_root)  # the default, and nobody made it yet: everything is missing
+    else:
+        raise UserError(
+            f"the data root {str(data_root)!r} is not a folder",
+            expected="the folder that the source data sets lie in",
+            do="give it with --data-root or the environment variable HQDATA_ROOT",
+        )
+    index = TreeIndex(tree)
+    found = discover(index, requests, within)
+    lines = [_line(index, item) for item in found]
+    lines.sort(key=lambda line: _ORDER.index(line.use))
+    return Overview(tuple(lines), tuple(_notes(tree, lines, found)))
+
+
+_ORDER = ["training", "evaluation", ""]
+
+
+def _use(request: SplitRequest) -> str:
+    where = (request.source, request.split)
+    if where in TRAINING_SPLITS:
+        return "training"
+    return "evaluation" if where in EVALUATION_SPLITS else ""
+
+
+def _line(index: TreeIndex, item: Found) -> Line:
+    request = item.request
+    status, layout, where, pairs, odd = "missing", "", "", 0, 0
+    if len(item.candidates) > 1:
+        status = "several"
+        where = " · ".join(match.where for match in item.candidates)
+    elif item.candidates:
+        match = item.candidates[0]
+        pairing = pair_found(index, request, match)
+        status, layout, where = "found", match.layout, match.where
+        pairs = len(pairing.pairs)
+        odd = sum(problem.kind.value != "missing_name" for problem in pairing.problems)
+    elif item.partial:
+        status, where = "no masks", item.partial[0].where
+    return Line(
+        source=request.source,
+        split=request.split,
+        use=_use(request),
+        status=status,
+        layout=layout,
+        where=where,
+        pairs=pairs,
+        expected=request.expect or 0,
+        odd_files=odd,
+    )
+
+
+def _notes(tree: Tree, lines: list[Line], found: list[Found]) -> list[str]:
+    notes = []
+    manifests = load_manifests()
+    wanted = dict.fromkeys(
+        line.source for line in lines if line.use and line.status in ("missing", "no masks")
+    )
+    if wanted:
+        notes.append("where to get what is missing:")
+    for name in wanted:
+        manifest = manifests[name]
+        notes.append(f"  {name}: {manifest.title}, {manifest.home}")
+        notes += [f"    {describe_archive(archive)}" for archive in manifest.archives]
+    for item in found:
+        if len(item.candidates) > 1:
+            first = item.candidates[0].images
+            place = first.archive or first.folders[0][1].path
+            notes.append(
+                f"{item.request.source} {item.request.split} lies in several places; choose with "
+                f"--use {item.request.source}={place}"
+            )
+    notes += [f"{archive} is left alone: {reason}" for archive, reason in tree.unreadable.items()]
+    if not any(line.status == "found" for line in lines):
+        notes.append(
+            "nothing is there yet; to see the whole thing without any data: `make demo`, or "
+            "`hqdata mini --out data-mini/`"
+        )
+    return notes

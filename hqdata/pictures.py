@@ -1,0 +1,265 @@
+"""The image of a sample: its own bytes where they already are what loaders expect, else made so
+once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+from hqdata import codecs
+from hqdata.codecs import CodecError, DamagedError, TooLargeError, TruncatedError
+
+UNTOUCHED = "untouched"
+
+IDENTICAL_DB = 100.0
+"""PSNR written for identical pixels, whose true value is infinite and no JSON number."""
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An upright 8-bit RGB or grayscale picture, ready for a shard.
+
+    Attributes:
+        data: the bytes to store.
+        width, height: in pixels, upright.
+        changes: `untouched`, or what was done, comma-separated, e.g. `exif-orientation-6,
+            jpeg-q100`.
+        psnr_db: of the stored against the decoded source pixels, in dB over all channels; 100 if
+        identical. pixel_sha256: SHA-256 of `b"<width>x<height>"` followed by the stored picture's
+        RGB bytes, row by row.
+    """
+
+    data: bytes
+    width: int
+    height: int
+    changes: str
+    psnr_db: float
+    pixel_sha256: str
+
+
+def pixel_digest(pixels: Pixels) -> str:
+    """SHA-256 in hexadecimal of a decoded picture, its shape included.
+
+    Takes uint8 (height, width) gray or (height, width, 3) RGB; a gray picture has the digest of its
+    RGB form.
+    """
+    rgb = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB) if pixels.ndim == 2 else pixels
+    digest = hashlib.sha256(f"{rgb.shape[1]}x{rgb.shape[0]}".encode())
+    digest.update(np.ascontiguousarray(rgb).data)
+    return digest.hexdigest()
+
+
+def make_picture(
+    data: bytes,
+    *,
+    max_pixels: int,
+    image_field: Literal["jpg", "png"] = "jpg",
+    accept_damage: bool = False,
+) -> Picture:
+    """Checks and, only where needed, converts an image file.
+
+    Args:
+        data: the file's bytes.
+        max_pixels: largest width x height that is decoded.
+        image_field: format to store. With `jpg` an upright 8-bit RGB or gray JPEG stays as it is,
+            byte for byte; anything else becomes a JPEG of quality 100 without chroma subsampling.
+            With `png` everything is stored losslessly.
+        accept_damage: decode truncated or damaged data as far as they go, and re-encode.
+
+    Raises:
+        TooLargeError, TruncatedError, DamagedError, CodecError: see `hqdata.codecs`.
+    """
+    kind = codecs.sniff(data)
+    if kind is None:
+        raise CodecError(codecs.describe_bytes(data))
+    if kind == "jpeg":
+        width, height, space = codecs.jpeg_header(data)
+        codecs.check_pixels((width, height), max_pixels)
+        orientation = exif_orientation(data)
+        if space in ("Gray", "YCbCr", "RGB"):
+            pixels, damage = _decode_jpeg(data, space == "Gray", accept_damage)
+            if orientation == 1 and not damage and image_field == "jpg":
+                digest = pixel_digest(pixels)
+                return Picture(data, width, height, UNTOUCHED, IDENTICAL_DB, digest)
+            return _store(turn_upright(pixels, orientation), damage, orientation, image_field, data)
+    pixels, changes, orientation = _decode_rare(data, kind, max_pixels)
+    return _store(turn_upright(pixels, orientation), changes, orientation, image_field, data)
+
+
+def exif_orientation(data: bytes) -> int:
+    """EXIF orientation 1…8; 1 if there is none or it is nonsense."""
+    if data.find(b"Exif\0\0", 0, 2**18) < 0 and data[:4] != b"RIFF":
+        return 1
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            value = image.getexif().get(0x0112, 1)
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError):
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def turn_upright(pixels: Pixels, orientation: int) -> Pixels:
+    """The pixels with an EXIF orientation (1…8) undone. Shape (height, width[, 3]) of the upright
+    picture.
+    """
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.transpose(1, 0, 2) if pixels.ndim == 3 else pixels.T
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _decode_jpeg(data: bytes, gray: bool, accept_damage: bool) -> tuple[Pixels, tuple[str, ...]]:
+    try:
+        return codecs.decode_jpeg(data, gray=gray), ()
+    except (TruncatedError, DamagedError):
+        if not accept_damage:
+            raise
+        return codecs.decode_jpeg(data, gray=gray, strict=False), ("damaged",)
+
+
+def _store(
+    pixels: Pixels,
+    changes: tuple[str, ...],
+    orientation: int,
+    image_field: Literal["jpg", "png"],
+    source: bytes,
+) -> Picture:
+    if orientation != 1:
+        changes = (f"exif-orientation-{orientation}", *changes)
+    height, width = pixels.shape[:2]
+    if image_field == "png":
+        data = codecs.encode_png(pixels)
+        what = ", ".join((*changes, "png"))
+        return Picture(data, width, height, what, IDENTICAL_DB, pixel_digest(pixels))
+    data = _encode_jpeg(pixels, _profile(source))
+    stored = codecs.decode_jpeg(data, gray=pixels.ndim == 2)
+    squared = cv2.norm(pixels, stored, cv2.NORM_L2SQR) / pixels.size
+    psnr = IDENTICAL_DB if squared == 0 else 10 * np.log10(255**2 / squared)
+    what = ", ".join((*changes, "jpeg-q100"))
+    return Picture(data, width, height, what, round(float(psnr), 2), pixel_digest(stored))
+
+
+def _encode_jpeg(pixels: Pixels, profile: bytes | None) -> bytes:
+    """Quality 100, no chroma subsampling; an RGB colour profile travels along."""
+    buffer = io.BytesIO()
+    keep = (
+        profile if profile is not None and profile[16:20] == b"RGB " and pixels.ndim == 3 else None
+    )
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=100, subsampling=0, icc_profile=keep)
+    return buffer.getvalue()
+
+
+def _profile(data: bytes) -> bytes | None:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            profile = image.info.get("icc_profile")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+    return profile if isinstance(profile, bytes) and len(profile) >= 128 else None
+
+
+def _decode_rare(
+    data: bytes, kind: codecs.Format, max_pixels: int
+) -> tuple[Pixels, tuple[str, ...], int]:
+    """(pixels as stored, what was done, orientation) of anything but an ordinary JPEG."""
+    if kind == "png":
+        codecs.check_pixels(codecs.png_size(data), max_pixels)
+        header = codecs.check_png(data)
+        if header.depth == 16:
+            return _decode_png_16(data, header), ("png", "16-bit"), exif_orientation(data)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of bombs; our own limit decides
+            with Image.open(io.BytesIO(data)) as image:
+                codecs.check_pixels(image.size, max_pixels)
+                image.load()
+                pixels, changes = _to_rgb(image)
+    except Image.DecompressionBombError as error:
+        raise TooLargeError(str(error)) from error
+    except UnidentifiedImageError as error:
+        raise CodecError("it cannot be decoded (Pillow does not know it)") from error
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+        if "truncated" in str(error).lower():
+            raise TruncatedError(f"the file ends too early ({error})") from error
+        raise CodecError(f"it cannot be decoded ({error})") from error
+    named = () if kind == "jpeg" else (kind,)
+    return pixels, (*named, *changes), exif_orientation(data)
+
+
+def _decode_png_16(data: bytes, header: codecs.PngHeader) -> Pixels:
+    """16-bit PNG as 8-bit RGB or gray: v / 257, rounded; alpha composited over white."""
+    wide = codecs.decode_png(data, cv2.IMREAD_UNCHANGED)
+    narrow = ((wide.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if narrow.ndim == 2:
+        return narrow
+    if narrow.shape[2] == 4:
+        rgba = cv2.cvtColor(narrow, cv2.COLOR_BGRA2RGBA)
+        return np.asarray(_over_white(Image.fromarray(rgba)), dtype=np.uint8)
+    return np.asarray(cv2.cvtColor(narrow, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def _to_rgb(image: Image.Image) -> tuple[Pixels, tuple[str, ...]]:
+    """8-bit RGB or gray pixels of any Pillow mode, and what had to be done for it."""
+    mode = image.mode
+    if mode in ("RGB", "L"):
+        if "transparency" not in image.info:
+            return np.asarray(image, dtype=np.uint8), ()
+        return np.asarray(_over_white(image.convert("RGBA")), dtype=np.uint8), ("alpha-over-white",)
+    if mode == "1":
+        return np.asarray(image.convert("L"), dtype=np.uint8), ("1-bit",)
+    if mode == "CMYK":
+        return _from_cmyk(image)
+    if mode in ("RGBA", "LA", "PA", "RGBa", "La") or (mode == "P" and "transparency" in image.info):
+        rgba = image.convert("RGBA")
+        named = ("palette",) if mode in ("P", "PA") else ()
+        opaque = rgba.getchannel("A").getextrema() == (255, 255)
+        done = "alpha-opaque" if opaque else "alpha-over-white"
+        return np.asarray(_over_white(rgba), dtype=np.uint8), (*named, done)
+    if mode == "P":
+        return np.asarray(image.convert("RGB"), dtype=np.uint8), ("palette",)
+    if mode in ("I;16", "I;16B", "I;16L", "I"):
+        wide = np.asarray(image).astype(np.int64)
+        if wide.min() < 0 or wide.max() > 65535:
+            raise CodecError("it cannot be decoded (gray values outside 0…65535)")
+        return ((wide + 128) // 257).astype(np.uint8), ("16-bit",)
+    if mode in ("YCbCr", "LAB", "HSV"):
+        return np.asarray(image.convert("RGB"), dtype=np.uint8), (mode.lower(),)
+    raise CodecError(f"it cannot be decoded (pixel mode {mode!r} has no 8-bit form)")
+
+
+def _over_white(rgba: Image.Image) -> Image.Image:
+    white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, rgba).convert("RGB")
+
+
+def _from_cmyk(image: Image.Image) -> tuple[Pixels, tuple[str, ...]]:
+    """CMYK as RGB: through its colour profile to sRGB if it has one, else by the plain formula."""
+    profile = image.info.get("icc_profile")
+    if isinstance(profile, bytes):
+        try:
+            converted = ImageCms.profileToProfile(
+                image,
+                ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+                ImageCms.createProfile("sRGB"),
+                outputMode="RGB",
+            )
+        except (ImageCms.PyCMSError, OSError):
+            converted = None
+        if converted is not None:
+            return np.asarray(converted, dtype=np.uint8), ("cmyk", "icc-to-srgb")
+    return np.asarray(image.convert("RGB"), dtype=np.uint8), ("cmyk",)

@@ -1,0 +1,100 @@
+"""From a data root to the tree of everything below it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from hqdata.archives import list_archive
+from hqdata.errors import UserError
+from hqdata.storage import FileRef, Folder, Tree, archive_stem, is_dropping
+
+_DATASET_MARKS = ("dataset.json", ".hqdata")
+
+
+def scan(
+    root: Path,
+    *,
+    spool: Path | None = None,
+    on_archive: Callable[[str, int], None] | None = None,
+) -> Tree:
+    """Lists everything below `root`, looking into archives.
+
+    Args:
+        root: the data root, a folder.
+        spool: folder to keep the decompressed form of .tar.gz files in, so that their members can
+            be read in any order while the archive itself is read once. Without it they are only
+            listed.
+        on_archive: called with the path and the size in bytes of each archive before it is listed.
+
+    Raises:
+        UserError: `root` is not a folder that can be read.
+    """
+    if not root.is_dir():
+        raise UserError(
+            f"the data root {str(root)!r} is not a folder",
+            expected="the folder that the source data sets lie in",
+            do="give it with --data-root or the environment variable HQDATA_ROOT",
+        )
+    tree = Tree(root)
+    for parts, files in _walk(root):
+        plain: dict[str, FileRef] = {}
+        for name, info in files:
+            path = root.joinpath(*parts, name)
+            if archive_stem(name) is None:
+                plain[name] = FileRef(
+                    container=str(path.absolute()),
+                    how="file",
+                    offset=0,
+                    num_bytes=info.st_size,
+                    size=info.st_size,
+                    crc=-1,
+                    stamp=f"{info.st_size}:{info.st_mtime_ns}",
+                )
+                continue
+            if on_archive is not None:
+                on_archive("/".join((*parts, name)), info.st_size)
+            list_archive(tree, parts, path, spool=spool)
+        if plain:
+            tree.folders.append(Folder(parts, (False,) * len(parts), plain))
+    tree.folders.sort(key=lambda folder: folder.parts)
+    return tree
+
+
+def _walk(root: Path) -> Iterator[tuple[tuple[str, ...], list[tuple[str, os.stat_result]]]]:
+    """Folders below `root` in a fixed order, links followed, each real folder once."""
+    seen: set[tuple[int, int]] = set()
+    pending: list[tuple[str, ...]] = [()]
+    while pending:
+        parts = pending.pop()
+        here = root.joinpath(*parts)
+        info = here.stat()
+        if (info.st_dev, info.st_ino) in seen:
+            continue
+        seen.add((info.st_dev, info.st_ino))
+        try:
+            entries = sorted(os.scandir(here), key=lambda entry: entry.name)
+        except OSError as error:
+            raise UserError(
+                f"cannot read the folder: {error.strerror}", where=here, do="check its permissions"
+            ) from error
+        names = {entry.name for entry in entries}
+        if any(mark in names for mark in _DATASET_MARKS):
+            continue  # a data set that we built is not one of its own sources
+        files: list[tuple[str, os.stat_result]] = []
+        folders: list[tuple[str, ...]] = []
+        for entry in entries:
+            if is_dropping(entry.name):
+                continue
+            try:
+                info = entry.stat()
+            except OSError:  # a dangling link
+                continue
+            if stat.S_ISDIR(info.st_mode):
+                folders.append((*parts, entry.name))
+            elif stat.S_ISREG(info.st_mode):
+                files.append((entry.name, info))
+        yield parts, files
+        pending.extend(reversed(folders))

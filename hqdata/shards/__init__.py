@@ -1,0 +1,1 @@
+"""Shards on disk: writing them, reading them, the manifest beside them, and checking all of it."""

@@ -1,0 +1,283 @@
+"""The manifest of a data set: `dataset.json`, `samples.parquet`, and what hangs together in them.
+
+`dataset.json` is written last: a folder without it is no data set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hqdata.errors import DatasetError
+from hqdata.sample import SCHEMA_VERSION
+from hqdata.yaml_files import explain
+
+DATASET_FILE = "dataset.json"
+SAMPLES_FILE = "samples.parquet"
+PROBLEMS_FILE = "problems.jsonl"
+TIMM_FILE = "_info.json"
+STATE_DIR = ".hqdata"
+
+SAMPLES_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("shard", pa.string(), nullable=False),
+        pa.field("image_offset", pa.int64(), nullable=False),
+        pa.field("image_size", pa.int64(), nullable=False),
+        pa.field("mask_offset", pa.int64(), nullable=False),
+        pa.field("mask_size", pa.int64(), nullable=False),
+        pa.field("record_offset", pa.int64(), nullable=False),
+        pa.field("record_size", pa.int64(), nullable=False),
+        pa.field("image_ext", pa.string(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("image_sha256", pa.string(), nullable=False),
+        pa.field("mask_sha256", pa.string(), nullable=False),
+        pa.field("pixel_sha256", pa.string(), nullable=False),
+        pa.field("upstream_image", pa.string(), nullable=False),
+        pa.field("upstream_mask", pa.string(), nullable=False),
+        pa.field("licence", pa.string(), nullable=False),
+        pa.field("image_changes", pa.string(), nullable=False),
+        pa.field("image_psnr_db", pa.float64(), nullable=False),
+        pa.field("mask_changes", pa.string(), nullable=False),
+        pa.field("mask_area_fraction", pa.float64(), nullable=False),
+        pa.field("mask_soft_fraction", pa.float64(), nullable=False),
+        pa.field("mask_components", pa.int64(), nullable=False),
+        pa.field("mask_thinness", pa.float64(), nullable=False),
+        pa.field("box", pa.list_(pa.int32(), 4), nullable=False),
+    ],
+    metadata={"hqdata_schema_version": str(SCHEMA_VERSION)},
+)
+
+Row = dict[str, Any]
+"""One row of `samples.parquet`, by column."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ShardInfo(_Model):
+    """One shard: path below the data set's folder, digest of its bytes, and how much is in it."""
+
+    path: str = Field(pattern=r"^[a-z0-9_]+/[A-Za-z0-9_.-]+\.tar$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    num_samples: int = Field(ge=0)
+    num_bytes: int = Field(ge=0)
+
+
+class SplitCounts(_Model):
+    """How many samples a split has, beside how many it should have.
+
+    `built` are in the shards; `rejected` stayed out for a problem; `dropped` stayed out because a
+    known defect says so. `expected` is absent where the recipe accepts any number.
+    """
+
+    expected: int | None = None
+    built: int = Field(ge=0)
+    rejected: int = Field(ge=0)
+    dropped: int = Field(ge=0)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every expected sample is built or knowingly dropped."""
+        return self.expected is None or self.built + self.dropped == self.expected
+
+
+class Dropped(_Model):
+    """A pair or file that a known defect keeps out."""
+
+    source: str
+    split: str
+    name: str
+    reason: str
+
+
+class DatasetInfo(_Model):
+    """The content of `dataset.json`."""
+
+    schema_version: int
+    name: str
+    recipe: dict[str, Any]
+    complete: bool
+    num_samples: int
+    num_problems: int
+    image_ext: str
+    sources: dict[str, dict[str, SplitCounts]]
+    layouts: dict[str, str]
+    dropped: tuple[Dropped, ...]
+    shards: tuple[ShardInfo, ...]
+    samples_sha256: str
+    digest: str
+    tool: dict[str, str]
+
+
+def dataset_digest(shards: Iterable[ShardInfo]) -> str:
+    """The digest of a data set: SHA-256 of what `sha256sum` prints for its shards, sorted by path.
+
+    Independent of workers, machine and time, because the shards are.
+    """
+    lines = [f"{shard.sha256}  {shard.path}\n" for shard in sorted(shards, key=lambda s: s.path)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def write_samples(path: Path, rows: Sequence[Row]) -> None:
+    """Writes `samples.parquet`; the caller gives it its final name."""
+    columns = {
+        field.name: pa.array([row[field.name] for row in rows], field.type)
+        for field in SAMPLES_SCHEMA
+    }
+    table = pa.table(columns, schema=SAMPLES_SCHEMA)
+    pq.write_table(table, path, compression="zstd", row_group_size=16_384)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A finished data set on disk.
+
+    Attributes:
+        root: its folder.
+        info: the content of `dataset.json`.
+        samples: the table of `samples.parquet`, in shard order.
+    """
+
+    root: Path
+    info: DatasetInfo
+    samples: pa.Table
+
+    @classmethod
+    def open(cls, root: str | Path) -> Dataset:
+        """Opens a data set folder; reads no picture.
+
+        Raises:
+            DatasetError: no finished data set, another schema version, or a damaged manifest.
+        """
+        root = Path(root)
+        info = read_info(root)
+        path = root / SAMPLES_FILE
+        try:
+            table = pq.read_table(path)
+        except (OSError, pa.ArrowException) as error:
+            raise DatasetError(
+                f"{SAMPLES_FILE} cannot be read: {error}",
+                where=path,
+                do="run the build again: it keeps the shards and writes the manifest anew",
+            ) from error
+        if not table.schema.equals(SAMPLES_SCHEMA):
+            raise DatasetError(
+                f"{SAMPLES_FILE} has other columns than schema version {SCHEMA_VERSION}", where=path
+            )
+        return cls(root, info, table)
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return int(self.samples.num_rows)
+
+    def row(self, index: int) -> Row:
+        """One row of the table as a dictionary."""
+        return cast(Row, self.samples.slice(index, 1).to_pylist()[0])
+
+    def read_member(self, row: Row, member: str) -> bytes:
+        """The bytes of the `image`, `mask` or `record` of a row: one seek, one read.
+
+        Raises:
+            DatasetError: the shard is missing or shorter than the manifest says.
+        """
+        path = self.root / row["shard"]
+        size = int(row[f"{member}_size"])
+        try:
+            handle = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise DatasetError(f"cannot open the shard: {error.strerror}", where=path) from error
+        try:
+            data = os.pread(handle, size, int(row[f"{member}_offset"]))
+        finally:
+            os.close(handle)
+        if len(data) != size:
+            raise DatasetError(
+                f"the shard ends before the {member} of {row['key']!r}",
+                where=path,
+                do=f"see what else is damaged: hqdata check {self.root}",
+            )
+        return data
+
+
+def read_info(root: Path) -> DatasetInfo:
+    """The checked content of `dataset.json`.
+
+    Raises:
+        DatasetError: there is none, it is of another version, or it is damaged.
+    """
+    path = root / DATASET_FILE
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise _no_dataset(root) from None
+    except OSError as error:
+        raise DatasetError(f"cannot be read: {error.strerror}", where=path) from error
+    except ValueError as error:
+        raise DatasetError(f"{DATASET_FILE} is damaged: {error}", where=path) from error
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if version != SCHEMA_VERSION:
+        raise DatasetError(
+            f"the data set has schema version {version!r}",
+            where=path,
+            expected=f"version {SCHEMA_VERSION}, which this hqdata reads",
+            do="build it again with this version, or use the version that wrote it",
+        )
+    try:
+        return DatasetInfo.model_validate(document)
+    except ValidationError as error:
+        raise DatasetError(
+            f"{DATASET_FILE} is not valid", where=path, expected=explain(error)
+        ) from error
+
+
+def _no_dataset(root: Path) -> DatasetError:
+    if not root.is_dir():
+        return DatasetError(
+            f"there is no folder {str(root)!r}",
+            expected="a data set made by `hqdata build --out FOLDER`",
+        )
+    if (root / STATE_DIR).is_dir():
+        return DatasetError(
+            f"the data set in {str(root)!r} is not finished: it has no {DATASET_FILE}",
+            do="run the command that was building it again: finished shards are kept",
+        )
+    return DatasetError(
+        f"the folder {str(root)!r} is no data set: it has no {DATASET_FILE}",
+        expected="a data set made by `hqdata build --out FOLDER`",
+    )
+
+
+def timm_info(shards: Sequence[ShardInfo], splits: dict[str, Sequence[str]]) -> dict[str, Any]:
+    """The content of `_info.json`, by which timm's WebDataset reader knows splits and lengths.
+
+    Args:
+        shards: all shards.
+        splits: name -> paths of its shards; `all` is added.
+    """
+    by_path = {shard.path: shard for shard in shards}
+    named = {"all": [shard.path for shard in shards], **splits}
+    return {
+        "splits": {
+            name: {
+                "name": name,
+                "num_samples": sum(by_path[path].num_samples for path in paths),
+                "filenames": list(paths),
+                "shard_lengths": [by_path[path].num_samples for path in paths],
+            }
+            for name, paths in named.items()
+        }
+    }

@@ -1,0 +1,229 @@
+"""Finding the splits of a recipe below a data root. Two places for one split are a question, not a
+guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from hqdata.errors import AmbiguousSourceError, MissingSourceError, UserError, nearest
+from hqdata.problems import Problem, ProblemKind
+from hqdata.recipe import SplitRequest
+from hqdata.sources.layouts import Match, TreeIndex
+from hqdata.sources.manifest import Archive, SetManifest
+from hqdata.sources.pairing import Pairing, pair
+from hqdata.sources.registry import find_set
+from hqdata.storage import DamagedFileError, FileReader, Tree
+
+MAX_LIST_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where a split of a recipe is, if anywhere.
+
+    Attributes:
+        request: the split.
+        candidates: every place it could be read from, best layout first. One is what one hopes for.
+        partial: places with images but no masks.
+    """
+
+    request: SplitRequest
+    candidates: tuple[Match, ...]
+    partial: tuple[Match, ...]
+
+
+def discover(
+    index: TreeIndex, requests: Iterable[SplitRequest], use: Mapping[str, str] | None = None
+) -> list[Found]:
+    """Looks for every split in every layout.
+
+    Args:
+        index: the data root's tree.
+        requests: the splits to look for.
+        use: source name -> path below the data root that its files have to lie in.
+    """
+    return [_discover_one(index, request, (use or {}).get(request.source)) for request in requests]
+
+
+def _discover_one(index: TreeIndex, request: SplitRequest, within: str | None) -> Found:
+    candidates: dict[tuple[str, ...], Match] = {}
+    partial: dict[tuple[str, ...], Match] = {}
+    for name, spec in request.layouts:
+        for match in index.find(spec, name):
+            if within is not None and not _lies_in(match, within):
+                continue
+            if request.manifest is None and () not in match.images.anchors:
+                continue  # folders of your own are named by their whole path
+            images = tuple(folder.path for _, folder in match.images.folders)
+            if match.masks is None:
+                partial.setdefault(images, match)
+            elif _lists_there(index, match):
+                # The same images in a later layout: the manifest lists layouts by preference.
+                candidates.setdefault(images, match)
+    return Found(
+        request,
+        tuple(candidates.values()),
+        tuple(m for images, m in partial.items() if images not in candidates),
+    )
+
+
+def _lies_in(match: Match, within: str) -> bool:
+    wanted = PurePosixPath(within).parts
+    return all(folder.parts[: len(wanted)] == wanted for _, folder in match.images.folders)
+
+
+def _lists_there(index: TreeIndex, match: Match) -> bool:
+    return match.spec.list is None or _find_list(index, match, match.spec.list) is not None
+
+
+def _find_list(index: TreeIndex, match: Match, path: str) -> tuple[str, ...] | None:
+    """Lines of a list file that lies at `path` beside the images."""
+    *folders, name = path.split("/")
+    for group in index.groups("/".join((*folders, "*.txt"))):
+        if not group.anchors & match.images.anchors:
+            continue
+        if (group.archive, group.home) != (match.images.archive, match.images.home):
+            continue
+        for _, folder in group.folders:
+            for file_name, ref in folder.files.items():
+                if file_name.casefold() != name.casefold():
+                    continue
+                if ref.how == "listed":
+                    return ()
+                if ref.size > MAX_LIST_BYTES:
+                    raise UserError(f"{ref.size:,} bytes are too many for a list", where=path)
+                try:
+                    with FileReader() as reader:
+                        text = reader.read(ref).decode("utf-8-sig")
+                except (DamagedFileError, UnicodeDecodeError) as error:
+                    where = f"{folder.path}/{file_name}"
+                    raise UserError(f"the list cannot be read: {error}", where=where) from error
+                return tuple(line.strip() for line in text.splitlines() if line.strip())
+    return None
+
+
+def choose(found: Iterable[Found], tree: Tree) -> list[tuple[SplitRequest, Match]]:
+    """The one place of each split.
+
+    Raises:
+        AmbiguousSourceError: a split could be read from several places.
+        MissingSourceError: splits that are nowhere; says where each is to be had.
+    """
+    found = list(found)
+    doubtful = [item for item in found if len(item.candidates) > 1]
+    if doubtful:
+        raise _ambiguous(doubtful)
+    missing = [item for item in found if not item.candidates]
+    if missing:
+        raise _missing(missing, tree, total=len(found))
+    return [(item.request, item.candidates[0]) for item in found]
+
+
+def _ambiguous(doubtful: list[Found]) -> AmbiguousSourceError:
+    lines, first = [], doubtful[0]
+    for item in doubtful:
+        lines.append(f"{item.request.source} {item.request.split}:")
+        lines += [f"  {m.where} (layout: {m.layout})" for m in item.candidates]
+    example = first.candidates[0].images
+    place = example.archive or example.folders[0][1].path
+    return AmbiguousSourceError(
+        "the same split lies in more than one place; which one shall be read?",
+        where="\n".join(lines),
+        do=f"say which with --use {first.request.source}={place}, or move the other away",
+    )
+
+
+def _missing(missing: list[Found], tree: Tree, total: int) -> MissingSourceError:
+    lines = []
+    for name in dict.fromkeys(item.request.source for item in missing):
+        items = [item for item in missing if item.request.source == name]
+        splits = ", ".join(item.request.split for item in items)
+        lines.append(f"{name} ({splits}){_title(items[0].request.manifest)}")
+        for item in items:
+            lines += [
+                f"  images are at {m.where}, but no masks beside them (expected {m.spec.masks})"
+                for m in item.partial
+            ]
+        manifest = items[0].request.manifest
+        if manifest is None:
+            spec = items[0].request.layouts[0][1]
+            lines.append(f"  looked for {spec.images} and {spec.masks}")
+        else:
+            lines.append(f"  page: {manifest.home}")
+            lines += [f"  {describe_archive(archive)}" for archive in manifest.archives]
+    for archive, reason in tree.unreadable.items():
+        lines.append(f"{archive}: {reason}")
+    return MissingSourceError(
+        f"{len(missing)} of {total} splits are not below the data root {str(tree.root)!r}",
+        where="\n".join(lines),
+        expected="each source as a folder or the archive it comes in, anywhere below the data root",
+        do="get them, or build without them (--exclude "
+        + ",".join(dict.fromkeys(item.request.source for item in missing))
+        + "),\nor see the whole thing without any data: `make demo`, or\n"
+        "`hqdata mini --out data-mini/` and `hqdata build --recipe mini --data-root data-mini/ "
+        "--out shards-mini/`",
+    )
+
+
+def _title(manifest: SetManifest | None) -> str:
+    return "" if manifest is None else f": {manifest.title}"
+
+
+def describe_archive(archive: Archive) -> str:
+    """One line: name, size, release, page."""
+    size = "" if archive.num_bytes is None else f", {archive.num_bytes:,} bytes"
+    page = "" if archive.page is None else f", {archive.page}"
+    return f"{archive.release}: {archive.name}{size}{page}"
+
+
+def pair_found(index: TreeIndex, request: SplitRequest, match: Match) -> Pairing:
+    """The pairs of one split that was found, with the bad members of its archives reported."""
+    pairing = pair(request, match, lambda path: _find_list(index, match, path))
+    archives = {match.images.archive} | ({match.masks.archive} if match.masks else set())
+    bad = tuple(
+        Problem(
+            request.source,
+            request.split,
+            f"{member.archive}: {member.member}",
+            "",
+            ProblemKind.BAD_MEMBER,
+            f"is left alone: {member.reason}",
+        )
+        for member in index.tree.bad_members
+        if member.archive in archives
+    )
+    return Pairing(pairing.pairs, (*pairing.problems, *bad), pairing.dropped, pairing.lost)
+
+
+def parse_use(values: Iterable[str], known: Iterable[str], root: Path) -> dict[str, str]:
+    """`["dis=DIS5K.zip"]` as {"dis": "DIS5K.zip"}, paths below the data root.
+
+    Raises:
+        UserError: no `=`, an unknown source, or a path outside the data root.
+    """
+    names = list(known)
+    use = {}
+    for value in values:
+        name, equals, path = value.partition("=")
+        if not equals or not path:
+            raise UserError(f"--use {value}: expected SOURCE=PATH", do="e.g. --use dis=DIS5K.zip")
+        if name not in names:
+            with suppress(UserError):
+                name = find_set(name).short_name
+        if name not in names:
+            hint = nearest(name, names)
+            raise UserError(f"--use {value}: no source {name!r} in this recipe{hint}")
+        given = Path(path)
+        if given.is_absolute():
+            try:
+                given = given.resolve().relative_to(root.resolve())
+            except ValueError:
+                raise UserError(
+                    f"--use {value}: the path is not below the data root {root}"
+                ) from None
+        use[name] = given.as_posix().strip("/")
+    return use

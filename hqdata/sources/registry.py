@@ -1,0 +1,67 @@
+"""The data sets that have a manifest, by name."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from hqdata.errors import UserError, nearest
+from hqdata.resources import manifests_dir
+from hqdata.sources.manifest import SetManifest
+from hqdata.yaml_files import explain, read_yaml
+
+
+def load_manifest(path: Path) -> SetManifest:
+    """The checked manifest in one YAML file.
+
+    Raises:
+        UserError: the file is no valid manifest; the message names field and value.
+    """
+    try:
+        return SetManifest.model_validate(read_yaml(path, "a data set manifest"))
+    except ValidationError as error:
+        raise UserError(
+            "the manifest is not valid",
+            where=path,
+            expected=explain(error),
+            do="see docs/adding-a-source.md for the fields",
+        ) from error
+
+
+@cache
+def load_manifests(folder: Path | None = None) -> dict[str, SetManifest]:
+    """All manifests of a folder (the package's own by default) by short name, training sets
+    first.
+    """
+    paths = sorted((folder or manifests_dir()).glob("*.yaml"))
+    sets = [load_manifest(path) for path in paths]
+    order = {"training": 0, "evaluation": 1}
+    by_name: dict[str, SetManifest] = {}
+    for manifest in sorted(sets, key=lambda m: (order[m.role], m.short_name)):
+        if manifest.short_name in by_name:
+            raise UserError(
+                f"two manifests have the short name {manifest.short_name!r}", where=folder
+            )
+        by_name[manifest.short_name] = manifest
+    return by_name
+
+
+def find_set(name: str) -> SetManifest:
+    """The manifest of a set by short name, full name or alias, ignoring case.
+
+    Raises:
+        UserError: no such set; the message shows the nearest name.
+    """
+    names: dict[str, SetManifest] = {}
+    for manifest in load_manifests().values():
+        for known in (manifest.short_name, manifest.full_name, *manifest.aliases):
+            names[known.casefold()] = manifest
+    found = names.get(name.casefold())
+    if found is None:
+        raise UserError(
+            f"there is no data set {name!r}{nearest(name, names)}",
+            expected="one of " + ", ".join(load_manifests()),
+        )
+    return found

@@ -1,0 +1,199 @@
+"""A data root as one tree of files: folders, .zip, .tar and .tar.gz, read without unpacking.
+
+`hqdata.scan` yields `Folder`s that list their files as `FileRef`s: everything another process needs
+to read the bytes of one file, and nothing it has to look up again. An archive counts as a folder of
+its name without the suffix. Names inside archives are only ever compared, never used as paths to
+write to.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from struct import unpack_from
+from typing import Literal
+
+MAX_FILE_BYTES = 512 * 2**20
+"""Largest single file that is read into memory; no picture of the six sources comes near it."""
+
+ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
+
+_DROPPINGS = {"thumbs.db", "desktop.ini", "__macosx", "lost+found"}
+
+
+class DamagedFileError(Exception):
+    """The bytes of one file cannot be had: vanished, cut short, or failing their checksum."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileRef:
+    """Where the bytes of one file lie.
+
+    Attributes:
+        container: absolute path of the file itself, or of the archive that holds it.
+        how: a whole file, or a stored or deflated range of an archive.
+        offset: first byte in the container; of a zip member, of its local header.
+        num_bytes: bytes in the container.
+        size: bytes when read.
+        crc: CRC-32 of the bytes when read, -1 if the container has none.
+        stamp: changes when the bytes do, as far as can be told without reading them.
+    """
+
+    container: str
+    how: Literal["file", "range", "zip-stored", "zip-deflated", "listed"]
+    offset: int
+    num_bytes: int
+    size: int
+    crc: int
+    stamp: str
+
+
+@dataclass(slots=True)
+class Folder:
+    """A folder of the tree that holds files.
+
+    Attributes:
+        parts: path below the data root, one name a level, archives under their file names.
+        is_archive: for each part, whether it is an archive.
+        files: its files by name.
+    """
+
+    parts: tuple[str, ...]
+    is_archive: tuple[bool, ...]
+    files: dict[str, FileRef] = field(default_factory=dict)
+
+    @property
+    def path(self) -> str:
+        """POSIX path below the data root; `.` for the root itself."""
+        return "/".join(self.parts) or "."
+
+    @property
+    def archive(self) -> str:
+        """Path below the data root of the archive it lies in, or an empty string."""
+        for i, is_archive in enumerate(self.is_archive):
+            if is_archive:
+                return "/".join(self.parts[: i + 1])
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class BadMember:
+    """An archive member that is left alone, and why."""
+
+    archive: str
+    member: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Tree:
+    """All files below a data root.
+
+    Attributes:
+        root: the data root.
+        folders: every folder that holds files, in a fixed order.
+        bad_members: archive members that are refused.
+        unreadable: archives that cannot be listed, with the reason.
+    """
+
+    root: Path
+    folders: list[Folder] = field(default_factory=list)
+    bad_members: list[BadMember] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+def archive_stem(name: str) -> str | None:
+    """The name without its archive suffix, or None if it has none."""
+    for suffix in ARCHIVE_SUFFIXES:
+        if name.lower().endswith(suffix) and len(name) > len(suffix):
+            return name[: -len(suffix)]
+    return None
+
+
+def is_dropping(name: str) -> bool:
+    """Hidden files and what operating systems leave behind (.DS_Store, Thumbs.db, __MACOSX, …)."""
+    return name.startswith(".") or name.lower() in _DROPPINGS
+
+
+class FileReader:
+    """Reads the bytes of `FileRef`s; keeps the most recent archives open. One per process.
+
+    Use as a context manager. Not safe to share between threads.
+    """
+
+    def __init__(self, max_open: int = 16) -> None:
+        self._open: OrderedDict[str, int] = OrderedDict()
+        self._max_open = max_open
+
+    def __enter__(self) -> FileReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+    def read(self, ref: FileRef) -> bytes:
+        """The file's bytes, all of them, checksum compared where the container has one.
+
+        Raises:
+            DamagedFileError: they cannot be had, are fewer than listed, or fail the checksum.
+        """
+        if ref.size > MAX_FILE_BYTES:
+            raise DamagedFileError(f"{ref.size} bytes are more than the limit of {MAX_FILE_BYTES}")
+        try:
+            if ref.how == "file":
+                with open(ref.container, "rb", buffering=0) as file:
+                    data = file.read(ref.size + 1)
+            else:
+                data = self._read_range(ref)
+        except OSError as error:
+            raise DamagedFileError(f"cannot be read: {error.strerror or error}") from error
+        if len(data) != ref.size:
+            raise DamagedFileError(f"has {len(data)} bytes where {ref.size} are listed")
+        if ref.crc >= 0 and zlib.crc32(data) != ref.crc:
+            raise DamagedFileError("its bytes do not fit the archive's CRC-32")
+        return data
+
+    def _read_range(self, ref: FileRef) -> bytes:
+        handle = self._handle(ref.container)
+        if ref.how == "range":
+            return _pread(handle, ref.num_bytes, ref.offset)
+        if ref.how == "listed":
+            raise DamagedFileError("was listed for information only")
+        header = _pread(handle, 30, ref.offset)
+        if len(header) < 30 or header[:4] != b"PK\x03\x04":
+            raise DamagedFileError("the zip has no member where its directory says")
+        name_length, extra_length = unpack_from("<HH", header, 26)
+        data = _pread(handle, ref.num_bytes, ref.offset + 30 + name_length + extra_length)
+        if ref.how == "zip-stored":
+            return data
+        try:
+            # Bounded by the listed size: a deflate bomb stops there.
+            return zlib.decompressobj(-15).decompress(data, ref.size + 1)
+        except zlib.error as error:
+            raise DamagedFileError(f"cannot be decompressed: {error}") from error
+
+    def _handle(self, container: str) -> int:
+        if container in self._open:
+            self._open.move_to_end(container)
+        else:
+            if len(self._open) >= self._max_open:
+                os.close(self._open.popitem(last=False)[1])
+            self._open[container] = os.open(container, os.O_RDONLY)
+        return self._open[container]
+
+
+def _pread(handle: int, num_bytes: int, offset: int) -> bytes:
+    """`os.pread` until all is there or the file ends."""
+    chunks = []
+    while num_bytes > 0:
+        chunk = os.pread(handle, num_bytes, offset)
+        if not chunk:
+            break
+        chunks.append(chunk)
+        num_bytes -= len(chunk)
+        offset += len(chunk)
+    return b"".join(chunks) if len(chunks) != 1 else chunks[0]

@@ -1,0 +1,70 @@
+"""Reading YAML that people write, with messages that people can use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from hqdata.errors import UserError, nearest
+
+MAX_BYTES = 4 * 2**20
+
+
+def read_yaml(path: Path, what: str) -> Any:
+    """The document in `path`, parsed by the safe loader.
+
+    Raises:
+        UserError: no such file, no text, larger than 4 MiB, or no YAML.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise UserError(f"{size:,} bytes are too many for {what}", where=path)
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot read {what}: {error.strerror}", where=path) from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{what} is not UTF-8 text", where=path) from error
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or "it cannot be parsed"
+        mark = getattr(error, "problem_mark", None)
+        line = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+        raise UserError(f"{what} is not valid YAML: {problem}{line}", where=path) from error
+
+
+def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str:
+    """Pydantic's findings, one a line: where, what, and the nearest valid name of an unknown
+    key.
+    """
+    lines = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"]) or "the document"
+        if item["type"] == "extra_forbidden":
+            key = str(item["loc"][-1])
+            known = _fields(model, item["loc"][:-1]) if model else []
+            hint = nearest(key, known)
+            lines.append(f"{where}: unknown key{hint}; known are {', '.join(known) or 'others'}")
+        else:
+            value = repr(item.get("input"))
+            shown = value if len(value) <= 60 else value[:57] + "..."
+            lines.append(f"{where}: {item['msg']}, not {shown}")
+    return "\n".join(lines)
+
+
+def _fields(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """Names of the fields at a place inside a model, as far as its annotations tell."""
+    current: Any = model
+    for part in loc:
+        if isinstance(part, int) or not hasattr(current, "model_fields"):
+            continue
+        info = current.model_fields.get(part)
+        current = None if info is None else info.annotation
+        while current is not None and not hasattr(current, "model_fields"):
+            inner = [a for a in getattr(current, "__args__", ()) if a is not Ellipsis]
+            current = inner[0] if inner else None
+    return list(current.model_fields) if hasattr(current, "model_fields") else []

@@ -34,7 +34,8 @@ app = typer.Typer(
 )
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
-out_console = Console(highlight=False, soft_wrap=True)
+# A file or a pipe has no width: wide enough there that tables do not break paths apart.
+out_console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 
 EXIT_DATA = 1
 

@@ -67,18 +67,21 @@ class Overview:
 
     def table(self) -> Table:
         """The overview as a table of one row a split."""
-        table = Table("set", "split", "used for", "status", title="Sources and evaluation sets")
+        table = Table("set", "split", "status", title="Sources and evaluation sets")
         table.add_column("pairs", justify="right")
         table.add_column("expected", justify="right")
         table.add_column("layout")
         table.add_column("where", overflow="fold")
+        last = self.lines[0].use if self.lines else ""
         for line in self.lines:
+            if line.use != last:
+                table.add_section()
+                last = line.use
             found = line.status == "found"
             odd = f" (+{line.odd_files} odd)" if line.odd_files else ""
             table.add_row(
                 line.source,
                 line.split,
-                line.use,
                 line.status,
                 f"{line.pairs:,}{odd}" if found else "",
                 f"{line.expected:,}",
@@ -86,6 +89,7 @@ class Overview:
                 line.where,
                 style="" if found else ("dim" if not line.use else "red"),
             )
+        table.caption = "training sets, then evaluation sets, then splits that neither needs"
         return table
 
 

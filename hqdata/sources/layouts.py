@@ -59,10 +59,15 @@ class Match:
 
     @property
     def where(self) -> str:
-        """The images' place, and the masks' if that is another."""
-        if self.masks is None or self.masks.where == self.images.where:
-            return self.images.where
-        return f"{self.images.where} + {self.masks.where}"
+        """The images' place, and the masks' if that is another: `DIS5K.zip/DIS5K/DIS-TR/{im,gt}`."""
+        here = self.images.where
+        if self.masks is None or self.masks.where == here:
+            return here
+        there = self.masks.where
+        shared = posixpath.commonpath([here, there])
+        if not shared:
+            return f"{here} + {there}"
+        return f"{shared}/{{{posixpath.relpath(here, shared)},{posixpath.relpath(there, shared)}}}"
 
     @property
     def identity(self) -> tuple[str, ...]:

@@ -95,6 +95,9 @@ class SplitLayout(_Model):
     images: str
     masks: str
     list: str | None = Field(default=None, description="text file of the names in this split")
+    within: str | None = Field(
+        default=None, description="folder that the release has these in; stands in the record only"
+    )
 
     @field_validator("images", "masks")
     @classmethod

@@ -78,6 +78,7 @@ def pair(
     if match.masks is None:
         raise ValueError(f"no masks at {match.where}")
     work = _Work(request)
+    work.within = f"{match.spec.within}/" if match.spec.within else ""
     same_folders = {id(f) for _, f in match.images.folders} & {
         id(f) for _, f in match.masks.folders
     }
@@ -98,6 +99,7 @@ class _Work:
 
     def __init__(self, request: SplitRequest) -> None:
         self.request = request
+        self.within = ""
         self.problems: list[Problem] = []
         self.dropped: list[tuple[str, str]] = []
         self.lost = 0
@@ -121,7 +123,7 @@ class _Work:
         for (class_name, folder), upstream in zip(group.folders, group.upstream, strict=True):
             for file_name, ref in sorted(folder.files.items()):
                 short = f"{class_name}/{file_name}" if class_name else file_name
-                file = File(f"{upstream}/{file_name}", ref)
+                file = File(f"{self.within}{upstream}/{file_name}", ref)
                 if self._is_dropped(short):
                     continue
                 if accepts(wanted, file_name):

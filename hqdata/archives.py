@@ -21,13 +21,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hqdata.errors import InterruptedBuildError
-from hqdata.storage import BadMember, FileRef, Folder, Tree, is_dropping
+from hqdata.storage import BadMember, FileRef, Folder, Tree, is_dropping, printable
 
 MAX_MEMBERS = 4_000_000
 """More members than this and the archive is refused: the listing alone would take gigabytes."""
 
 MAX_EXPANSION = 64
 """A .tar.gz that grows by more than this is refused: pictures hardly compress, bombs do."""
+
+ALWAYS_EXPANDED = 2**30
+"""Bytes that any .tar.gz may grow to, however small it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,23 +53,24 @@ def list_archive(tree: Tree, parts: tuple[str, ...], path: Path, *, spool: Path 
         path: the archive.
         spool: where to decompress a .tar.gz to; None to list it only.
     """
-    label = "/".join((*parts, path.name))
+    at_archive = (*parts, printable(path.name))
+    label = "/".join(at_archive)
     try:
         members = list(_bounded(_members(path, spool)))
     except _UnreadableArchiveError as error:
         tree.unreadable[label] = str(error)
         return
-    at_archive = (*parts, path.name)
     folders: dict[tuple[str, ...], Folder] = {}
     twice: set[tuple[str, ...]] = set()
     for member in members:
+        name = printable(member.name)
         if member.ref is None:
-            tree.bad_members.append(BadMember(label, member.name, member.refused))
+            tree.bad_members.append(BadMember(label, name, member.refused))
             continue
-        inside = _safe_parts(member.name)
+        inside = _safe_parts(name)
         if inside is None:
             reason = "its path is absolute, leaves the archive or has control characters"
-            tree.bad_members.append(BadMember(label, member.name, reason))
+            tree.bad_members.append(BadMember(label, name, reason))
             continue
         if not inside or any(is_dropping(part) for part in inside):
             continue
@@ -79,7 +83,7 @@ def list_archive(tree: Tree, parts: tuple[str, ...], path: Path, *, spool: Path 
             # Which of the two was meant nobody can tell, so neither is taken.
             files.pop(inside[-1], None)
             twice.add(inside)
-            tree.bad_members.append(BadMember(label, member.name, "its path is listed twice"))
+            tree.bad_members.append(BadMember(label, name, "its path is listed twice"))
             continue
         files[inside[-1]] = member.ref
     tree.folders.extend(folder for folder in folders.values() if folder.files)
@@ -199,10 +203,13 @@ def _gzip_members(path: Path, spool: Path | None) -> Iterator[_Member]:
     spool.mkdir(parents=True, exist_ok=True)
     name = hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:16]
     target = spool / f"{name}.tar"
-    limit = max(2**30, path.stat().st_size * MAX_EXPANSION)
+    limit = max(ALWAYS_EXPANDED, path.stat().st_size * MAX_EXPANSION)
     try:
         with gzip.open(path, "rb") as source, open(target, "wb") as sink:
             _copy_bounded(source, sink, limit)
+    except _UnreadableArchiveError:
+        target.unlink(missing_ok=True)
+        raise
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         target.unlink(missing_ok=True)
         reason = f"it is no complete .tar.gz ({error}); was its download cut short?"

@@ -1,7 +1,7 @@
 """The command line: each command parses, calls one function, prints.
 
-Exit status: 0 complete and clean · 1 the data have problems, or the work was stopped and can go on ·
-2 the command was called wrongly · 130 Ctrl-C.
+Exit status: 0 complete and clean · 1 the data have problems, or the work was stopped and can go on
+· 2 the command was called wrongly · 130 Ctrl-C.
 """
 
 from __future__ import annotations

@@ -7,7 +7,9 @@ chunk, then decoded by OpenCV. Whatever is rarer goes through Pillow.
 
 from __future__ import annotations
 
+import struct
 import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from struct import unpack_from
 from typing import Literal
@@ -16,6 +18,7 @@ import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
+from PIL import Image
 
 Format = Literal["jpeg", "png", "webp", "bmp", "tiff", "gif"]
 
@@ -30,6 +33,28 @@ FORMAT_OF_SUFFIX: dict[str, Format] = {
     ".tiff": "tiff",
     ".gif": "gif",
 }
+
+PILLOW_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow raises for bytes that it does not like, depending on format and place."""
+
+MAX_JPEG_SIDE = 65_500
+"""Largest width and height that libjpeg writes."""
+
+_STRIP_PIXELS = 2**20
+_ICC_PART = 65_519
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -221,3 +246,78 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     if not ok:
         raise CodecError("OpenCV cannot encode the PNG")
     return buffer.tobytes()
+
+
+def encode_jpeg(pixels: NDArray[np.uint8], profile: bytes | None = None) -> bytes:
+    """JPEG of quality 100 without chroma subsampling.
+
+    Args:
+        pixels: (height, width) gray or (height, width, 3) RGB.
+        profile: ICC colour profile to put in, or None.
+
+    Raises:
+        TooLargeError: a side is longer than a JPEG can have.
+    """
+    height, width = pixels.shape[:2]
+    if max(height, width) > MAX_JPEG_SIDE:
+        raise TooLargeError(
+            f"it has {width}x{height} pixels, and no JPEG has more than {MAX_JPEG_SIDE:,} a side"
+        )
+    gray = pixels.ndim == 2
+    data: bytes = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(pixels[:, :, None] if gray else pixels),
+        quality=100,
+        colorspace="GRAY" if gray else "RGB",
+        colorsubsampling="Gray" if gray else "444",
+        fastdct=False,
+    )
+    if profile is None:
+        return data
+    parts = [profile[i : i + _ICC_PART] for i in range(0, len(profile), _ICC_PART)]
+    if len(parts) > 255:
+        return data
+    segments = b"".join(
+        struct.pack(">HH12sBB", 0xFFE2, len(part) + 16, b"ICC_PROFILE", number, len(parts)) + part
+        for number, part in enumerate(parts, 1)
+    )
+    begin = 4 + int.from_bytes(data[4:6], "big")  # after the JFIF segment, which comes first
+    return data[:begin] + segments + data[begin:]
+
+
+def strips(height: int, width: int) -> Iterator[slice]:
+    """Cuts a picture's rows into slices of about a million pixels.
+
+    Whatever needs several arrays of a picture's size works strip by strip, so that a worker's
+    memory is that of one or two pictures and not of ten.
+    """
+    rows = max(1, _STRIP_PIXELS // max(1, width))
+    for begin in range(0, height, rows):
+        yield slice(begin, min(begin + rows, height))
+
+
+def pillow_pixels(
+    image: Image.Image,
+    num_channels: int,
+    convert: Callable[[Image.Image], Image.Image] = lambda strip: strip,
+) -> NDArray[np.uint8]:
+    """Pixels of a loaded Pillow image, uint8 (height, width) or (height, width, num_channels).
+
+    Args:
+        image: the image.
+        num_channels: 1, 3 or 4, of what `convert` returns.
+        convert: applied to each strip.
+    """
+    width, height = image.size
+    pixels = np.empty((height, width, num_channels), np.uint8)
+    for rows in strips(height, width):
+        strip = convert(image.crop((0, rows.start, width, rows.stop)))
+        pixels[rows] = np.asarray(strip, np.uint8).reshape(-1, width, num_channels)
+    return pixels[:, :, 0] if num_channels == 1 else pixels
+
+
+def narrow(wide: NDArray[np.uint16] | NDArray[np.int32]) -> NDArray[np.uint8]:
+    """16-bit values 0…65535 as 8-bit ones: v / 257, rounded. Any shape."""
+    pixels = np.empty(wide.shape, np.uint8)
+    for rows in strips(wide.shape[0], wide[0].size if len(wide) else 1):
+        pixels[rows] = (wide[rows].astype(np.uint32) + 128) // 257
+    return pixels

@@ -9,9 +9,10 @@ photograph) is ambiguous.
 from __future__ import annotations
 
 import io
-import struct
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -35,6 +36,7 @@ SOFT_PEAK = 192
 _NEAR_GRAY = 24
 _PLATEAU_SHARE = 0.5
 _EXTREME_SHARE = 0.5
+_EXACT_SHARE = 0.3
 
 
 class AmbiguousMaskError(Exception):
@@ -104,8 +106,9 @@ def to_soft(
     - 16 bits: v / 257 where any value exceeds 255;
     - only 0 and one other level below 250: that level is 255 (0/1 masks among them);
     - gapless levels 0…k with 2 <= k <= 32: object ids, every one is 255;
-    - soft edges: the peak is 192 or more, at least half of the pixels are near 0 or 255, and fewer
-      than half of those in between lie in flat areas;
+    - soft edges: the peak is 192 or more, at least half of the pixels are near 0 or 255 and 30 %
+      are at most one level away, and those in between have more than one level and lie for the
+      most part not in flat areas;
     - otherwise ambiguous.
 
     Raises:
@@ -114,34 +117,52 @@ def to_soft(
     note = ""
     if gray.dtype == np.uint16:
         if int(gray.max(initial=0)) > 255 and mask_values == "auto":
-            byte, note = ((gray.astype(np.uint32) + 128) // 257).astype(np.uint8), "16-bit"
+            byte, note = codecs.narrow(gray), "16-bit"
         elif mask_values == "auto":
             byte, note = gray.astype(np.uint8), "16-bit-container"
         else:
             byte, note = np.minimum(gray, 255).astype(np.uint8), "16-bit-ids"
     else:
         byte = np.asarray(gray, dtype=np.uint8)
-    counts = cv2.calcHist([byte], [0], None, [256], [0, 256]).ravel()
-    levels = np.flatnonzero(counts).tolist()
-    lit = [level for level in levels if level > 0]
 
     def named(how: str) -> str:
         return ", ".join(part for part in (note, how) if part)
 
-    if not lit or lit == [255]:
+    peak = int(cv2.minMaxLoc(byte)[1])
+    if peak == 0:
         return byte, note
+    if mask_values == "auto" and peak >= SOFT_PEAK:
+        # The ordinary case, kept free of a histogram, which would cost more than all the rest.
+        at_peak = cv2.inRange(byte, np.array([float(peak)]), np.array([255.0]))
+        if peak < 250 and cv2.countNonZero(byte) == cv2.countNonZero(at_peak):
+            return _one_level(byte, peak, named, note, accept)
+        doubt = _why_not_soft(byte)
+        return (byte, note) if doubt is None else _accepted(byte, note, doubt, accept)
+    lit = [level for level in _levels(byte) if level > 0]
     if mask_values == "object_ids":
-        return _nonzero(byte), named("object-ids" if len(lit) > 1 else "binary-" + _pair(lit[0]))
-    if len(lit) == 1 and lit[0] < 250:
-        if levels[0] == 0 or lit[0] == 1:
-            return _nonzero(byte), named("binary-" + _pair(lit[0]))
-    elif 2 <= len(lit) == lit[-1] <= MAX_OBJECT_ID and levels[0] == 0:
+        one = named(f"binary-{_pair(peak)}") if peak < 255 else note
+        return _nonzero(byte), named("object-ids") if len(lit) > 1 else one
+    if len(lit) == 1:
+        return _one_level(byte, peak, named, note, accept)
+    if len(lit) == peak <= MAX_OBJECT_ID and int(cv2.minMaxLoc(byte)[0]) == 0:
         return _nonzero(byte), named("object-ids")
-    elif (doubt := _why_not_soft(byte, counts, lit)) is None:
-        return byte, note
-    else:
-        return _accepted(byte, note, doubt, accept)
-    return _accepted(byte, note, f"every pixel has the level {lit[0]}", accept)
+    doubt = f"{len(lit)} levels above 0, up to {peak}: neither soft edges nor object ids"
+    return _accepted(byte, note, doubt, accept)
+
+
+def _levels(gray: Gray) -> list[int]:
+    """The levels that occur."""
+    counts = cv2.calcHist([gray], [0], None, [256], [0, 256])
+    return [int(level) for level in np.flatnonzero(counts)]
+
+
+def _one_level(
+    byte: Gray, level: int, named: Callable[[str], str], note: str, accept: bool
+) -> tuple[Gray, str]:
+    """A mask of 0 and one other level, or of that level alone."""
+    if int(cv2.minMaxLoc(byte)[0]) == 0 or level == 1:
+        return _nonzero(byte), named(f"binary-{_pair(level)}")
+    return _accepted(byte, note, f"every pixel has the level {level}", accept)
 
 
 def _accepted(byte: Gray, note: str, doubt: str, accept: bool) -> tuple[Gray, str]:
@@ -158,27 +179,30 @@ def _nonzero(gray: Gray) -> Gray:
     return np.asarray(cv2.threshold(gray, 0, 255, cv2.THRESH_BINARY)[1], dtype=np.uint8)
 
 
-def _why_not_soft(gray: Gray, counts: NDArray[Any], lit: list[int]) -> str | None:
-    """Why these levels are no soft edges, or None if they are."""
-    if lit[-1] < SOFT_PEAK:
-        return f"{len(lit)} levels above 0, up to {lit[-1]}: neither soft edges nor object ids"
-    extreme = float(counts[:17].sum() + counts[239:].sum()) / gray.size
-    if extreme < _EXTREME_SHARE:
+def _why_not_soft(gray: Gray) -> str | None:
+    """Why the levels of a mask with a bright peak are no soft edges, or None if they are."""
+    # Shares need no more than a sample of the rows where there are many.
+    step = max(1, gray.shape[0] // 512)
+    here, above = gray[1::step], gray[: gray.shape[0] - 1 : step]
+    if min(here.shape) < 2:
+        here = above = gray
+    between = cv2.inRange(here, np.array([17.0]), np.array([238.0]))
+    num_between = cv2.countNonZero(between)
+    share = num_between / here.size
+    if share > 1 - _EXTREME_SHARE:
         return (
-            f"{1 - extreme:.0%} of the pixels are neither near 0 nor near 255: "
+            f"{share:.0%} of the pixels are neither near 0 nor near 255: "
             "that is a photograph rather than a mask"
         )
-    between = np.asarray(cv2.inRange(gray, 17.0, 238.0), dtype=np.uint8)
-    flat = (
-        (between[1:, 1:] != 0) & (gray[1:, 1:] == gray[:-1, 1:]) & (gray[1:, 1:] == gray[1:, :-1])
-    )
-    num_between = int(cv2.countNonZero(between))
-    share = float(flat.sum()) / max(1, num_between)
-    if num_between / gray.size > 1e-4 and share > _PLATEAU_SHARE:
-        inner = [level for level in lit if 17 <= level <= 238]
-        shown = ", ".join(map(str, inner[:6])) + (", …" if len(inner) > 6 else "")
-        return f"flat areas of the levels {shown} between 0 and 255: a trimap or a label map"
-    return None
+    if share < 1e-4:
+        return None
+    flat = cv2.bitwise_and(between, cv2.compare(here, above, cv2.CMP_EQ))[:, 1:]
+    flat = cv2.bitwise_and(flat, cv2.compare(here[:, 1:], here[:, :-1], cv2.CMP_EQ))
+    if cv2.countNonZero(flat) / num_between <= _PLATEAU_SHARE:
+        return None
+    inner = [level for level in _levels(gray) if 17 <= level <= 238]
+    shown = ", ".join(map(str, inner[:6])) + (", …" if len(inner) > 6 else "")
+    return f"flat areas of the levels {shown} between 0 and 255: a trimap or a label map"
 
 
 def _decode(
@@ -223,28 +247,39 @@ def _decode_by_pillow(
     data: bytes, max_pixels: int, colours: _Colours
 ) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], tuple[str, ...]]:
     try:
+        mode, pixels = _load_by_pillow(data, max_pixels)
+    except Image.DecompressionBombError as error:
+        raise codecs.TooLargeError(str(error)) from error
+    except codecs.PILLOW_ERRORS as error:
+        raise CodecError(f"it cannot be decoded ({error})") from error
+    if mode in ("1", "L") or mode.startswith("I;16"):
+        return pixels, ("1-bit",) if mode == "1" else ()
+    byte = np.asarray(pixels, np.uint8)
+    if mode in ("RGBA", "LA"):
+        return colours.with_alpha(byte)
+    gray, notes = colours.to_gray(byte)
+    return gray, ("palette", *notes) if mode in ("P", "PA") else notes
+
+
+def _load_by_pillow(
+    data: bytes, max_pixels: int
+) -> tuple[str, NDArray[np.uint8] | NDArray[np.uint16]]:
+    """(Pillow's mode, pixels): gray, 16-bit gray, RGB, or RGBA for the modes RGBA and LA."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of bombs; our own limit decides
         with Image.open(io.BytesIO(data)) as image:
             codecs.check_pixels(image.size, max_pixels)
             image.load()
-            if image.mode == "1":
-                return np.asarray(image.convert("L"), dtype=np.uint8), ("1-bit",)
-            if image.mode == "L":
-                return np.asarray(image, dtype=np.uint8), ()
-            if image.mode.startswith("I;16"):
-                return np.asarray(image).astype(np.uint16), ()
-            if image.mode in ("P", "PA"):
-                gray, notes = colours.to_gray(np.asarray(image.convert("RGB"), dtype=np.uint8))
-                return gray, ("palette", *notes)
-            if image.mode == "RGB":
-                return colours.to_gray(np.asarray(image, dtype=np.uint8))
-            if image.mode in ("RGBA", "LA"):
-                rgba = np.asarray(image.convert("RGBA"), dtype=np.uint8)
-                return colours.with_alpha(rgba)
-            raise CodecError(f"it cannot be decoded (pixel mode {image.mode!r} is no mask)")
-    except Image.DecompressionBombError as error:
-        raise codecs.TooLargeError(str(error)) from error
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
-        raise CodecError(f"it cannot be decoded ({error})") from error
+            mode = image.mode
+            if mode in ("1", "L"):
+                return mode, codecs.pillow_pixels(image, 1, lambda strip: strip.convert("L"))
+            if mode.startswith("I;16"):
+                return mode, np.asarray(image).astype(np.uint16)
+            if mode in ("P", "PA", "RGB"):
+                return mode, codecs.pillow_pixels(image, 3, lambda strip: strip.convert("RGB"))
+            if mode in ("RGBA", "LA"):
+                return mode, codecs.pillow_pixels(image, 4, lambda strip: strip.convert("RGBA"))
+    raise CodecError(f"it cannot be decoded (pixel mode {mode!r} is no mask)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,24 +290,28 @@ class _Colours:
     accept: bool
 
     def to_gray(self, rgb: NDArray[np.uint8]) -> tuple[Gray, tuple[str, ...]]:
-        """Grey levels of an RGB picture that is grey, or black and one colour."""
-        low, mid, high = _sorted_channels(rgb)
+        """Grey levels of an RGB picture that is grey, or black and one colour.
+
+        Takes uint8 (height, width, 3 or 4); a fourth channel is not looked at.
+        """
+        mid, high = np.empty(rgb.shape[:2], np.uint8), np.empty(rgb.shape[:2], np.uint8)
+        num_uneven = num_coloured = widest = 0
+        for rows in codecs.strips(*rgb.shape[:2]):
+            low, mid[rows], high[rows] = _sorted_channels(rgb[rows])
+            spread = cv2.subtract(high[rows], low)
+            num_uneven += cv2.countNonZero(spread)
+            num_coloured += int(np.count_nonzero(spread > _NEAR_GRAY))
+            widest = max(widest, int(spread.max(initial=0)))
         if self.mask_values == "object_ids":
             return high, ("rgb",)
-        spread = cv2.subtract(high, low)
         if int(high.max(initial=0)) <= MAX_OBJECT_ID:
             # One step is a whole object among 0/1 and ids: only a trace of it is rounding.
-            odd = cv2.countNonZero(spread) / spread.size
-            near_gray = odd <= 0.01 and int(spread.max(initial=0)) <= 1
+            near_gray = num_uneven / high.size <= 0.01 and widest <= 1
         else:
-            coloured = cv2.countNonZero(
-                cv2.threshold(spread, _NEAR_GRAY, 255, cv2.THRESH_BINARY)[1]
-            )
-            near_gray = coloured / spread.size <= 5e-4
+            near_gray = num_coloured / high.size <= 5e-4
         if near_gray:
             return mid, ("rgb",)
-        packed = rgb.astype(np.uint32) @ np.array([65536, 256, 1], dtype=np.uint32)
-        colours = np.unique(packed)
+        colours = _colours_of(rgb)
         if len(colours) == 2 and colours[0] == 0:
             return _nonzero(high), (f"one-colour-{int(colours[1]):06x}",)
         if self.accept:
@@ -280,23 +319,36 @@ class _Colours:
         raise AmbiguousMaskError(f"{len(colours)} colours: a label map or a photograph")
 
     def with_alpha(self, rgba: NDArray[np.uint8]) -> tuple[Gray, tuple[str, ...]]:
-        """Grey levels of RGBA: the picture over black, or the alpha itself where all is black."""
+        """Grey levels of RGBA: the picture over black, or the alpha itself where all is black.
+
+        Overwrites what is transparent.
+        """
         alpha = rgba[:, :, 3]
-        rgb = np.ascontiguousarray(rgba[:, :, :3])
         if int(alpha.min(initial=255)) == 255:
-            gray, notes = self.to_gray(rgb)
+            gray, notes = self.to_gray(rgba)
             return gray, ("alpha-opaque", *notes)
-        if not rgb.any():
+        if not rgba[:, :, :3].any():
             return np.ascontiguousarray(alpha), ("alpha-is-mask",)
-        rgb[alpha == 0] = 0
-        gray, notes = self.to_gray(rgb)
-        blended = (gray.astype(np.uint32) * alpha + 127) // 255
-        return blended.astype(np.uint8), ("alpha-over-black", *notes)
+        for rows in codecs.strips(*alpha.shape):
+            rgba[rows][alpha[rows] == 0] = 0
+        gray, notes = self.to_gray(rgba)
+        for rows in codecs.strips(*alpha.shape):
+            gray[rows] = (gray[rows].astype(np.uint32) * alpha[rows] + 127) // 255
+        return gray, ("alpha-over-black", *notes)
+
+
+def _colours_of(rgb: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """The different colours, as 0xrrggbb, sorted. Takes uint8 (height, width, 3 or 4)."""
+    found = np.empty(0, np.uint32)
+    weights = np.array([65536, 256, 1], np.uint32)
+    for rows in codecs.strips(*rgb.shape[:2]):
+        found = np.union1d(found, rgb[rows, :, :3].astype(np.uint32) @ weights)
+    return found
 
 
 def _sorted_channels(rgb: NDArray[np.uint8]) -> tuple[Gray, Gray, Gray]:
-    """Smallest, middle and largest channel of each pixel."""
-    r, g, b = cv2.split(rgb)
+    """Smallest, middle and largest of the first three channels of each pixel."""
+    r, g, b = cv2.split(rgb)[:3]
     low, high = cv2.min(r, cv2.min(g, b)), cv2.max(r, cv2.max(g, b))
     mid = cv2.max(cv2.min(r, g), cv2.min(cv2.max(r, g), b))
     return np.asarray(low), np.asarray(mid), np.asarray(high)
@@ -330,13 +382,13 @@ def measure(values: Gray) -> MaskFigures | None:
     if area == 0:
         return None
     x, y, width, height = cv2.boundingRect(binary)
-    counts = cv2.calcHist([values], [0], None, [256], [0, 256]).ravel()
+    num_soft = cv2.countNonZero(cv2.inRange(values, np.array([1.0]), np.array([254.0])))
     contours, hierarchy = cv2.findContours(binary, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     perimeter = sum(cv2.arcLength(contour, True) for contour in contours)
     return MaskFigures(
         area_fraction=area / values.size,
         box=(x, y, x + width - 1, y + height - 1),
-        soft_fraction=float(counts[1:255].sum(dtype=np.float64)) / values.size,
+        soft_fraction=num_soft / values.size,
         num_components=int((hierarchy[0, :, 3] == -1).sum()),
         thinness=perimeter**2 / (4 * np.pi * area),
     )

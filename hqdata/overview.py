@@ -11,8 +11,15 @@ from hqdata.errors import UserError
 from hqdata.progress import Reporter
 from hqdata.recipe import Recipe, RecipeSource, SplitRequest, resolve
 from hqdata.scan import scan
-from hqdata.sources.discover import Found, describe_archive, discover, pair_found, parse_use
-from hqdata.sources.layouts import TreeIndex
+from hqdata.sources.discover import (
+    Found,
+    describe_archive,
+    discover,
+    pair_found,
+    parse_use,
+    suggest_use,
+)
+from hqdata.sources.layouts import Match, TreeIndex
 from hqdata.sources.registry import load_manifests
 from hqdata.storage import Tree
 
@@ -39,7 +46,8 @@ TRAINING_SPLITS = frozenset(
 class Line:
     """One split: what it is for, where it was found, how many pairs it has.
 
-    `status` is one of found, missing, several (a question to the user), no masks.
+    `pairs` is None where only a build can count them: the split's list lies in a .tar.gz, which an
+    overview does not decompress. `status` is one of found, missing, several (a question to the user), no masks.
     """
 
     source: str
@@ -48,7 +56,7 @@ class Line:
     status: str
     layout: str
     where: str
-    pairs: int
+    pairs: int | None
     expected: int
     odd_files: int
 
@@ -83,7 +91,7 @@ class Overview:
                 line.source,
                 line.split,
                 line.status,
-                f"{line.pairs:,}{odd}" if found else "",
+                _count(line.pairs) + odd if found else "",
                 f"{line.expected:,}",
                 line.layout,
                 line.where,
@@ -144,16 +152,20 @@ def _use(request: SplitRequest) -> str:
 
 def _line(index: TreeIndex, item: Found) -> Line:
     request = item.request
-    status, layout, where, pairs, odd = "missing", "", "", 0, 0
+    status, layout, where, odd = "missing", "", "", 0
+    pairs: int | None = 0
     if len(item.candidates) > 1:
         status = "several"
         where = " · ".join(match.where for match in item.candidates)
     elif item.candidates:
         match = item.candidates[0]
-        pairing = pair_found(index, request, match)
         status, layout, where = "found", match.layout, match.where
-        pairs = len(pairing.pairs)
-        odd = sum(problem.kind.value != "missing_name" for problem in pairing.problems)
+        if match.spec.list is not None and _is_listed_only(match):
+            pairs = None
+        else:
+            pairing = pair_found(index, request, match)
+            pairs = len(pairing.pairs)
+            odd = sum(problem.kind.value != "missing_name" for problem in pairing.problems)
     elif item.partial:
         status, where = "no masks", item.partial[0].where
     return Line(
@@ -169,6 +181,14 @@ def _line(index: TreeIndex, item: Found) -> Line:
     )
 
 
+def _is_listed_only(match: Match) -> bool:
+    return any(ref.how == "listed" for _, f in match.images.folders for ref in f.files.values())
+
+
+def _count(pairs: int | None) -> str:
+    return "?" if pairs is None else f"{pairs:,}"
+
+
 def _notes(tree: Tree, lines: list[Line], found: list[Found]) -> list[str]:
     notes = []
     manifests = load_manifests()
@@ -181,14 +201,19 @@ def _notes(tree: Tree, lines: list[Line], found: list[Found]) -> list[str]:
         manifest = manifests[name]
         notes.append(f"  {name}: {manifest.title}, {manifest.home}")
         notes += [f"    {describe_archive(archive)}" for archive in manifest.archives]
-    for item in found:
-        if len(item.candidates) > 1:
-            first = item.candidates[0].images
-            place = first.archive or first.folders[0][1].path
-            notes.append(
-                f"{item.request.source} {item.request.split} lies in several places; choose with "
-                f"--use {item.request.source}={place}"
-            )
+    for name in dict.fromkeys(item.request.source for item in found):
+        items = [item for item in found if item.request.source == name]
+        several = ", ".join(item.request.split for item in items if len(item.candidates) > 1)
+        if several:
+            choice = suggest_use(items)
+            advice = f"choose with, e.g., {choice}" if choice else "move one away"
+            notes.append(f"{name} ({several}) lies in several places; {advice}")
+    notes += [
+        f"{line.source} {line.split}: pairs are counted only while building, because the list of "
+        f"their names lies in a .tar.gz ({line.where})"
+        for line in lines
+        if line.pairs is None
+    ]
     notes += [f"{archive} is left alone: {reason}" for archive, reason in tree.unreadable.items()]
     if not any(line.status == "found" for line in lines):
         notes.append(

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import struct
 import warnings
 from dataclasses import dataclass
 from typing import Literal
@@ -93,9 +92,11 @@ def make_picture(
             if orientation == 1 and not damage and image_field == "jpg":
                 digest = pixel_digest(pixels)
                 return Picture(data, width, height, UNTOUCHED, IDENTICAL_DB, digest)
-            return _store(turn_upright(pixels, orientation), damage, orientation, image_field, data)
+            pixels = turn_upright(pixels, orientation)
+            return _store(pixels, damage, orientation, image_field, data)
     pixels, changes, orientation = _decode_rare(data, kind, max_pixels)
-    return _store(turn_upright(pixels, orientation), changes, orientation, image_field, data)
+    pixels = turn_upright(pixels, orientation)
+    return _store(pixels, changes, orientation, image_field, data)
 
 
 def exif_orientation(data: bytes) -> int:
@@ -105,7 +106,7 @@ def exif_orientation(data: bytes) -> int:
     try:
         with Image.open(io.BytesIO(data)) as image:
             value = image.getexif().get(0x0112, 1)
-    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError):
+    except (*codecs.PILLOW_ERRORS, Image.DecompressionBombError):
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
@@ -146,7 +147,7 @@ def _store(
         data = codecs.encode_png(pixels)
         what = ", ".join((*changes, "png"))
         return Picture(data, width, height, what, IDENTICAL_DB, pixel_digest(pixels))
-    data = _encode_jpeg(pixels, _profile(source))
+    data = codecs.encode_jpeg(pixels, _profile(source) if pixels.ndim == 3 else None)
     stored = codecs.decode_jpeg(data, gray=pixels.ndim == 2)
     squared = cv2.norm(pixels, stored, cv2.NORM_L2SQR) / pixels.size
     psnr = IDENTICAL_DB if squared == 0 else 10 * np.log10(255**2 / squared)
@@ -154,23 +155,16 @@ def _store(
     return Picture(data, width, height, what, round(float(psnr), 2), pixel_digest(stored))
 
 
-def _encode_jpeg(pixels: Pixels, profile: bytes | None) -> bytes:
-    """Quality 100, no chroma subsampling; an RGB colour profile travels along."""
-    buffer = io.BytesIO()
-    keep = (
-        profile if profile is not None and profile[16:20] == b"RGB " and pixels.ndim == 3 else None
-    )
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=100, subsampling=0, icc_profile=keep)
-    return buffer.getvalue()
-
-
 def _profile(data: bytes) -> bytes | None:
+    """The RGB colour profile of a file, or None."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             profile = image.info.get("icc_profile")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except (*codecs.PILLOW_ERRORS, Image.DecompressionBombError):
         return None
-    return profile if isinstance(profile, bytes) and len(profile) >= 128 else None
+    if not isinstance(profile, bytes) or len(profile) < 128 or profile[16:20] != b"RGB ":
+        return None
+    return profile
 
 
 def _decode_rare(
@@ -193,7 +187,7 @@ def _decode_rare(
         raise TooLargeError(str(error)) from error
     except UnidentifiedImageError as error:
         raise CodecError("it cannot be decoded (Pillow does not know it)") from error
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+    except codecs.PILLOW_ERRORS as error:
         if "truncated" in str(error).lower():
             raise TruncatedError(f"the file ends too early ({error})") from error
         raise CodecError(f"it cannot be decoded ({error})") from error
@@ -204,13 +198,17 @@ def _decode_rare(
 def _decode_png_16(data: bytes, header: codecs.PngHeader) -> Pixels:
     """16-bit PNG as 8-bit RGB or gray: v / 257, rounded; alpha composited over white."""
     wide = codecs.decode_png(data, cv2.IMREAD_UNCHANGED)
-    narrow = ((wide.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if narrow.ndim == 2:
-        return narrow
-    if narrow.shape[2] == 4:
-        rgba = cv2.cvtColor(narrow, cv2.COLOR_BGRA2RGBA)
-        return np.asarray(_over_white(Image.fromarray(rgba)), dtype=np.uint8)
-    return np.asarray(cv2.cvtColor(narrow, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    if wide.ndim == 2:
+        return codecs.narrow(wide)
+    pixels = np.empty((*wide.shape[:2], 3), np.uint8)
+    for rows in codecs.strips(*wide.shape[:2]):
+        part = codecs.narrow(wide[rows])
+        if part.shape[2] == 4:
+            rgba = cv2.cvtColor(part, cv2.COLOR_BGRA2RGBA)
+            pixels[rows] = np.asarray(_over_white(Image.fromarray(rgba)), np.uint8)
+        else:
+            pixels[rows] = part[:, :, ::-1]
+    return pixels
 
 
 def _to_rgb(image: Image.Image) -> tuple[Pixels, tuple[str, ...]]:
@@ -218,31 +216,49 @@ def _to_rgb(image: Image.Image) -> tuple[Pixels, tuple[str, ...]]:
     mode = image.mode
     if mode in ("RGB", "L"):
         if "transparency" not in image.info:
-            return np.asarray(image, dtype=np.uint8), ()
-        return np.asarray(_over_white(image.convert("RGBA")), dtype=np.uint8), ("alpha-over-white",)
+            return codecs.pillow_pixels(image, len(mode)), ()
+        return codecs.pillow_pixels(image, 3, _over_white), ("alpha-over-white",)
     if mode == "1":
-        return np.asarray(image.convert("L"), dtype=np.uint8), ("1-bit",)
+        return codecs.pillow_pixels(image, 1, _as_gray), ("1-bit",)
     if mode == "CMYK":
         return _from_cmyk(image)
     if mode in ("RGBA", "LA", "PA", "RGBa", "La") or (mode == "P" and "transparency" in image.info):
-        rgba = image.convert("RGBA")
         named = ("palette",) if mode in ("P", "PA") else ()
-        opaque = rgba.getchannel("A").getextrema() == (255, 255)
-        done = "alpha-opaque" if opaque else "alpha-over-white"
-        return np.asarray(_over_white(rgba), dtype=np.uint8), (*named, done)
+        pixels = codecs.pillow_pixels(image, 3, _over_white)
+        return pixels, (*named, "alpha-opaque" if _is_opaque(image) else "alpha-over-white")
     if mode == "P":
-        return np.asarray(image.convert("RGB"), dtype=np.uint8), ("palette",)
+        return codecs.pillow_pixels(image, 3, _as_rgb), ("palette",)
     if mode in ("I;16", "I;16B", "I;16L", "I"):
-        wide = np.asarray(image).astype(np.int64)
-        if wide.min() < 0 or wide.max() > 65535:
+        wide = np.asarray(image)
+        if int(wide.min()) < 0 or int(wide.max()) > 65535:
             raise CodecError("it cannot be decoded (gray values outside 0…65535)")
-        return ((wide + 128) // 257).astype(np.uint8), ("16-bit",)
+        return codecs.narrow(wide), ("16-bit",)
     if mode in ("YCbCr", "LAB", "HSV"):
-        return np.asarray(image.convert("RGB"), dtype=np.uint8), (mode.lower(),)
+        return codecs.pillow_pixels(image, 3, _as_rgb), (mode.lower(),)
     raise CodecError(f"it cannot be decoded (pixel mode {mode!r} has no 8-bit form)")
 
 
-def _over_white(rgba: Image.Image) -> Image.Image:
+def _as_gray(image: Image.Image) -> Image.Image:
+    return image.convert("L")
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    return image.convert("RGB")
+
+
+def _is_opaque(image: Image.Image) -> bool:
+    if image.mode in ("RGBA", "LA", "PA"):
+        return image.getchannel("A").getextrema() == (255, 255)
+    width, height = image.size
+    return all(
+        image.crop((0, rows.start, width, rows.stop)).convert("RGBA").getchannel("A").getextrema()
+        == (255, 255)
+        for rows in codecs.strips(height, width)
+    )
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    rgba = image.convert("RGBA")
     white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
     return Image.alpha_composite(white, rgba).convert("RGB")
 
@@ -252,14 +268,20 @@ def _from_cmyk(image: Image.Image) -> tuple[Pixels, tuple[str, ...]]:
     profile = image.info.get("icc_profile")
     if isinstance(profile, bytes):
         try:
-            converted = ImageCms.profileToProfile(
-                image,
+            to_srgb = ImageCms.buildTransform(
                 ImageCms.ImageCmsProfile(io.BytesIO(profile)),
                 ImageCms.createProfile("sRGB"),
-                outputMode="RGB",
+                "CMYK",
+                "RGB",
             )
-        except (ImageCms.PyCMSError, OSError):
-            converted = None
-        if converted is not None:
-            return np.asarray(converted, dtype=np.uint8), ("cmyk", "icc-to-srgb")
-    return np.asarray(image.convert("RGB"), dtype=np.uint8), ("cmyk",)
+        except (ImageCms.PyCMSError, *codecs.PILLOW_ERRORS):
+            return codecs.pillow_pixels(image, 3, _as_rgb), ("cmyk",)
+        pixels = codecs.pillow_pixels(image, 3, lambda strip: _transformed(strip, to_srgb))
+        return pixels, ("cmyk", "icc-to-srgb")
+    return codecs.pillow_pixels(image, 3, _as_rgb), ("cmyk",)
+
+
+def _transformed(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:
+    converted = ImageCms.applyTransform(image, transform)
+    assert converted is not None  # None only for inPlace
+    return converted

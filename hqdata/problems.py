@@ -94,11 +94,13 @@ class Problem:
 
 
 def to_jsonl(problems: Iterable[Problem]) -> str:
-    """Sorted rows, one JSON object a line; an empty string for none."""
+    """Sorted rows, one JSON object a line; an empty string for none. Always encodes as UTF-8."""
     rows = sorted(problems, key=Problem.sort_key)
-    return "".join(
+    text = "".join(
         json.dumps(row.to_dict(), sort_keys=True, ensure_ascii=False) + "\n" for row in rows
     )
+    # A lone surrogate of a file name that is no UTF-8 becomes its JSON escape.
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def read_jsonl(path: Path) -> list[Problem]:
@@ -108,7 +110,8 @@ def read_jsonl(path: Path) -> list[Problem]:
         DatasetError: the file is missing or holds something else.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [Problem.from_dict(json.loads(line)) for line in lines]
-    except (OSError, ValueError, TypeError) as error:
+        # Not splitlines(): a file name may hold U+2028 and its like, which JSON leaves as they are.
+        lines = path.read_text(encoding="utf-8").split("\n")
+        return [Problem.from_dict(json.loads(line)) for line in lines if line]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DatasetError(f"the list of problems cannot be read: {error}", where=path) from error

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from hqdata.errors import UserError, nearest
 from hqdata.resources import recipes_dir
-from hqdata.sources.manifest import Defect, DefectAction, SetManifest, SplitLayout
+from hqdata.sources.manifest import Defect, SetManifest, SplitLayout
 from hqdata.sources.registry import find_set
 from hqdata.storage import archive_stem
 from hqdata.yaml_files import explain, read_yaml
@@ -47,21 +47,20 @@ class RecipeSource(_Model):
             raise ValueError("folders of your own need both 'images' and 'masks'")
         if self.images is None and self.list is not None:
             raise ValueError("'list' goes with 'images' and 'masks'")
+        if self.images is not None and self.images == self.masks:
+            raise ValueError(
+                "'images' and 'masks' are the same files; where one folder holds both, say which "
+                "are which, e.g. 'mine/*.jpg' and 'mine/*.png'"
+            )
         if isinstance(self.expect, int) and not (self.splits is None or len(self.splits) == 1):
             raise ValueError("'expect' as one number needs a single split")
         return self
 
 
-class RecipeDefect(_Model):
+class RecipeDefect(Defect):
     """A known bad input of a source, and what to do about it; comes before the manifest's own."""
 
     source: str
-    split: str | None = None
-    name: str | None = None
-    file: str | None = None
-    action: DefectAction
-    prefer: str | None = None
-    reason: str = Field(min_length=1)
     reported: str = "the recipe"
 
 
@@ -158,7 +157,7 @@ def load_recipe(name_or_path: str | Path, _chain: tuple[Path, ...] = ()) -> Reci
             "the recipe is not valid", where=path, expected=explain(error, Recipe)
         ) from error
     if recipe.extends is None:
-        return recipe
+        return select(recipe, exclude=recipe.exclude) if recipe.exclude else recipe
     base = load_recipe(recipe.extends, (*_chain, path))
     changed = {k: getattr(recipe, k) for k in recipe.model_fields_set - {"extends", "exclude"}}
     for joined in ("sources", "defects", "must_not_overlap"):
@@ -182,13 +181,17 @@ def _locate(name: str, beside: Path | None) -> Path:
     return path.resolve()
 
 
+_OWN_NAME = r"[a-z0-9][a-z0-9_]{0,23}"
+"""Of a source or split of one's own: it becomes a part of keys, folders and shard names."""
+
+
 def _source_name(item: RecipeSource) -> str:
     if item.images is None:
         return find_set(item.source).short_name
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", item.source):
+    if not re.fullmatch(_OWN_NAME, item.source):
         raise UserError(
             f"{item.source!r} cannot name a source",
-            expected="lower-case letters, digits and underscores",
+            expected="lower-case letters, digits and underscores, at most 24",
         )
     return item.source
 
@@ -246,13 +249,25 @@ def resolve(recipe: Recipe, *, subset: bool = False) -> ResolvedRecipe:
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"recipe {recipe.name!r} asks for {name[0]} {name[1]} twice")
-    sources = {request.source for request in requests}
     for defect in recipe.defects:
-        if defect.source not in sources:
-            find_set(defect.source)  # a name that nobody knows is a mistake
+        _check_defect(defect, requests)
     for target in recipe.must_not_overlap:
         check_overlap_target(target)
     return ResolvedRecipe(recipe, tuple(requests))
+
+
+def _check_defect(defect: RecipeDefect, requests: list[SplitRequest]) -> None:
+    """A source or split that nobody knows is a mistake; one that is not built here is none."""
+    built = [request.split for request in requests if request.source == defect.source]
+    known = built
+    if not built or any(r.source == defect.source and r.manifest is not None for r in requests):
+        known = list(find_set(defect.source).splits)
+    if defect.split is not None and defect.split not in known:
+        raise UserError(
+            f"defects: {defect.source} has no split {defect.split!r}{nearest(defect.split, known)}",
+            where=f"the defect of {defect.name or defect.file!r}",
+            expected="one of " + ", ".join(known),
+        )
 
 
 def check_overlap_target(target: str) -> tuple[str, str]:
@@ -288,6 +303,16 @@ def _requests(recipe: Recipe, item: RecipeSource, *, subset: bool) -> list[Split
         raise UserError(
             f"source {name!r}: a pair of folders is one split, not {len(splits)}",
             do="give each split a source of its own",
+        )
+    elif not re.fullmatch(_OWN_NAME, splits[0]):
+        raise UserError(
+            f"source {name!r}: {splits[0]!r} cannot name a split",
+            expected="lower-case letters, digits and underscores, at most 24",
+        )
+    if isinstance(item.expect, int) and len(splits) > 1:
+        raise UserError(
+            f"source {name!r}: 'expect' as one number needs a single split",
+            expected=f"'splits' with one of {', '.join(splits)}, or 'expect' as a table of them",
         )
     if isinstance(item.expect, dict):
         for split in item.expect:
@@ -328,11 +353,18 @@ def _request(
     if item.expect == "any" or subset:
         expect = None
     if manifest is None:
-        own = SplitLayout(
-            images=_as_pattern(item.images or ""),
-            masks=_as_pattern(item.masks or ""),
-            list=item.list,
-        )
+        try:
+            own = SplitLayout(
+                images=_as_pattern(item.images or ""),
+                masks=_as_pattern(item.masks or ""),
+                list=item.list,
+            )
+        except ValidationError as error:
+            raise UserError(
+                f"source {name!r}: 'images' or 'masks' is no folder below the data root",
+                expected=explain(error, SplitLayout),
+                do="give a path such as 'mine/images' or 'mine.zip/images'",
+            ) from error
         layouts: tuple[tuple[str, SplitLayout], ...] = (("your folders", own),)
         siblings: tuple[str, ...] = ()
     else:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hqdata.archives import list_archive
 from hqdata.errors import UserError
-from hqdata.storage import FileRef, Folder, Tree, archive_stem, is_dropping
+from hqdata.storage import FileRef, Folder, Tree, archive_stem, is_dropping, printable
 
 _DATASET_MARKS = ("dataset.json", ".hqdata")
 
@@ -39,12 +39,13 @@ def scan(
             do="give it with --data-root or the environment variable HQDATA_ROOT",
         )
     tree = Tree(root)
-    for parts, files in _walk(root):
+    for real_parts, files in _walk(root):
+        parts = tuple(map(printable, real_parts))
         plain: dict[str, FileRef] = {}
         for name, info in files:
-            path = root.joinpath(*parts, name)
+            path = root.joinpath(*real_parts, name)
             if archive_stem(name) is None:
-                plain[name] = FileRef(
+                plain[printable(name)] = FileRef(
                     container=str(path.absolute()),
                     how="file",
                     offset=0,
@@ -55,7 +56,7 @@ def scan(
                 )
                 continue
             if on_archive is not None:
-                on_archive("/".join((*parts, name)), info.st_size)
+                on_archive("/".join((*parts, printable(name))), info.st_size)
             list_archive(tree, parts, path, spool=spool)
         if plain:
             tree.folders.append(Folder(parts, (False,) * len(parts), plain))

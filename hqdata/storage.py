@@ -113,6 +113,11 @@ def archive_stem(name: str) -> str | None:
     return None
 
 
+def printable(name: str) -> str:
+    """The name as valid Unicode: bytes that are no UTF-8 are spelt out, as in `caf\\udce9.jpg`."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def is_dropping(name: str) -> bool:
     """Hidden files and what operating systems leave behind (.DS_Store, Thumbs.db, __MACOSX, …)."""
     return name.startswith(".") or name.lower() in _DROPPINGS
@@ -143,14 +148,20 @@ class FileReader:
         """
         if ref.size > MAX_FILE_BYTES:
             raise DamagedFileError(f"{ref.size} bytes are more than the limit of {MAX_FILE_BYTES}")
+        if ref.num_bytes > MAX_FILE_BYTES:
+            # What an archive claims is memory that os.pread would ask for.
+            raise DamagedFileError(
+                f"{ref.num_bytes} bytes in the archive are more than the limit of {MAX_FILE_BYTES}"
+            )
         try:
             if ref.how == "file":
                 with open(ref.container, "rb", buffering=0) as file:
                     data = file.read(ref.size + 1)
             else:
                 data = self._read_range(ref)
-        except OSError as error:
-            raise DamagedFileError(f"cannot be read: {error.strerror or error}") from error
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise DamagedFileError(f"cannot be read: {reason}") from error
         if len(data) != ref.size:
             raise DamagedFileError(f"has {len(data)} bytes where {ref.size} are listed")
         if ref.crc >= 0 and zlib.crc32(data) != ref.crc:
@@ -158,11 +169,11 @@ class FileReader:
         return data
 
     def _read_range(self, ref: FileRef) -> bytes:
+        if ref.how == "listed":
+            raise DamagedFileError("was listed for information only")
         handle = self._handle(ref.container)
         if ref.how == "range":
             return _pread(handle, ref.num_bytes, ref.offset)
-        if ref.how == "listed":
-            raise DamagedFileError("was listed for information only")
         header = _pread(handle, 30, ref.offset)
         if len(header) < 30 or header[:4] != b"PK\x03\x04":
             raise DamagedFileError("the zip has no member where its directory says")

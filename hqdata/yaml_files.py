@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -35,6 +35,9 @@ def read_yaml(path: Path, what: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         line = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
         raise UserError(f"{what} is not valid YAML: {problem}{line}", where=path) from error
+    except (ValueError, RecursionError) as error:
+        # An impossible date, or brackets nested by the thousand.
+        raise UserError(f"{what} is not valid YAML: {error}", where=path) from error
 
 
 def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str:
@@ -58,13 +61,28 @@ def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str
 
 def _fields(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     """Names of the fields at a place inside a model, as far as its annotations tell."""
-    current: Any = model
+    place: Any = model
     for part in loc:
-        if isinstance(part, int) or not hasattr(current, "model_fields"):
-            continue
-        info = current.model_fields.get(part)
-        current = None if info is None else info.annotation
-        while current is not None and not hasattr(current, "model_fields"):
-            inner = [a for a in getattr(current, "__args__", ()) if a is not Ellipsis]
-            current = inner[0] if inner else None
-    return list(current.model_fields) if hasattr(current, "model_fields") else []
+        place = _step(place, part)
+    found = _model_in(place)
+    return [] if found is None else list(found.model_fields)
+
+
+def _step(annotation: Any, part: int | str) -> Any:
+    """The annotation of one field, item or value of what `annotation` says."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        info = annotation.model_fields.get(str(part))
+        return None if info is None else info.annotation
+    inner = [a for a in get_args(annotation) if a is not Ellipsis and a is not type(None)]
+    if get_origin(annotation) in (tuple, list, dict):
+        return inner[-1]
+    return next((step for a in inner if (step := _step(a, part)) is not None), None)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that an annotation such as `Model | None` means."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in (tuple, list, dict):
+        return None
+    return next((m for a in get_args(annotation) if (m := _model_in(a)) is not None), None)

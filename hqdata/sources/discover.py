@@ -4,10 +4,12 @@ guess.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from posixpath import commonpath
 
 from hqdata.errors import AmbiguousSourceError, MissingSourceError, UserError, nearest
 from hqdata.problems import Problem, ProblemKind
@@ -44,9 +46,17 @@ def discover(
     Args:
         index: the data root's tree.
         requests: the splits to look for.
-        use: source name -> path below the data root that its files have to lie in.
+        use: source, or source/split -> path below the data root that its images have to lie in.
     """
-    return [_discover_one(index, request, (use or {}).get(request.source)) for request in requests]
+    use = use or {}
+    return [
+        _discover_one(
+            index,
+            request,
+            use.get(f"{request.source}/{request.split}", use.get(request.source)),
+        )
+        for request in requests
+    ]
 
 
 def _discover_one(index: TreeIndex, request: SplitRequest, within: str | None) -> Found:
@@ -116,25 +126,60 @@ def choose(found: Iterable[Found], tree: Tree) -> list[tuple[SplitRequest, Match
     found = list(found)
     doubtful = [item for item in found if len(item.candidates) > 1]
     if doubtful:
-        raise _ambiguous(doubtful)
+        raise _ambiguous(found, doubtful)
     missing = [item for item in found if not item.candidates]
     if missing:
         raise _missing(missing, tree, total=len(found))
     return [(item.request, item.candidates[0]) for item in found]
 
 
-def _ambiguous(doubtful: list[Found]) -> AmbiguousSourceError:
-    lines, first = [], doubtful[0]
+def _ambiguous(found: list[Found], doubtful: list[Found]) -> AmbiguousSourceError:
+    lines = []
     for item in doubtful:
         lines.append(f"{item.request.source} {item.request.split}:")
         lines += [f"  {m.where} (layout: {m.layout})" for m in item.candidates]
-    example = first.candidates[0].images
-    place = example.archive or example.folders[0][1].path
+    use = suggest_use(found)
     return AmbiguousSourceError(
         "the same split lies in more than one place; which one shall be read?",
         where="\n".join(lines),
-        do=f"say which with --use {first.request.source}={place}, or move the other away",
+        do=(f"say which with, e.g., {use}, or move the others away" if use else "move one away"),
     )
+
+
+def suggest_use(found: Iterable[Found]) -> str:
+    """`--use` options, as for a shell, that settle every split found in several places.
+
+    One option a source where one place has all of its splits once, else one a split. Empty if no
+    option could tell the places apart.
+    """
+    found = list(found)
+    options = []
+    for source in dict.fromkeys(i.request.source for i in found if len(i.candidates) > 1):
+        items = [i for i in found if i.request.source == source and i.candidates]
+        place = _settles(items)
+        if place is not None:
+            options.append(f"{source}={place}")
+            continue
+        for item in items:
+            place = _settles([item]) if len(item.candidates) > 1 else None
+            if place is not None:
+                options.append(f"{source}/{item.request.split}={place}")
+    return " ".join(f"--use {shlex.quote(option)}" for option in options)
+
+
+def _settles(items: list[Found]) -> str | None:
+    """The shallowest place that leaves each of these splits exactly one candidate."""
+    places: dict[tuple[str, ...], None] = {}
+    for item in items:
+        for match in item.candidates:
+            folders = [folder.parts for _, folder in match.images.folders]
+            shared = PurePosixPath(commonpath(["/".join(parts) for parts in folders])).parts
+            places.update((shared[:depth], None) for depth in range(1, len(shared) + 1))
+    for place in sorted(places, key=len):
+        path = "/".join(place)
+        if all(sum(_lies_in(m, path) for m in item.candidates) == 1 for item in items):
+            return path
+    return None
 
 
 def _missing(missing: list[Found], tree: Tree, total: int) -> MissingSourceError:
@@ -199,8 +244,22 @@ def pair_found(index: TreeIndex, request: SplitRequest, match: Match) -> Pairing
     return Pairing(pairing.pairs, (*pairing.problems, *bad), pairing.dropped, pairing.lost)
 
 
+def _check_split(source: str, split: str, value: str) -> None:
+    try:
+        known = find_set(source).splits
+    except UserError:
+        return  # folders of one's own: discovery has but one split of them
+    if split not in known:
+        raise UserError(
+            f"--use {value}: {source} has no split {split!r}{nearest(split, known)}",
+            expected="one of " + ", ".join(f"{source}/{name}" for name in known),
+        )
+
+
 def parse_use(values: Iterable[str], known: Iterable[str], root: Path) -> dict[str, str]:
     """`["dis=DIS5K.zip"]` as {"dis": "DIS5K.zip"}, paths below the data root.
+
+    A split of its own is named as in `must_not_overlap`: `duts/train=DUTS-TR.zip`.
 
     Raises:
         UserError: no `=`, an unknown source, or a path outside the data root.
@@ -208,7 +267,8 @@ def parse_use(values: Iterable[str], known: Iterable[str], root: Path) -> dict[s
     names = list(known)
     use = {}
     for value in values:
-        name, equals, path = value.partition("=")
+        target, equals, path = value.partition("=")
+        name, slash, split = target.partition("/")
         if not equals or not path:
             raise UserError(f"--use {value}: expected SOURCE=PATH", do="e.g. --use dis=DIS5K.zip")
         if name not in names:
@@ -217,6 +277,8 @@ def parse_use(values: Iterable[str], known: Iterable[str], root: Path) -> dict[s
         if name not in names:
             hint = nearest(name, names)
             raise UserError(f"--use {value}: no source {name!r} in this recipe{hint}")
+        if slash:
+            _check_split(name, split, value)
         given = Path(path)
         if given.is_absolute():
             try:
@@ -225,5 +287,5 @@ def parse_use(values: Iterable[str], known: Iterable[str], root: Path) -> dict[s
                 raise UserError(
                     f"--use {value}: the path is not below the data root {root}"
                 ) from None
-        use[name] = given.as_posix().strip("/")
+        use[f"{name}{slash}{split}"] = given.as_posix().strip("/")
     return use

@@ -59,7 +59,7 @@ class Match:
 
     @property
     def where(self) -> str:
-        """The images' place, and the masks' if that is another: `DIS5K.zip/DIS5K/DIS-TR/{im,gt}`."""
+        """The images' place, and the masks' if that is another: `DIS5K.zip/DIS-TR/{im,gt}`."""
         here = self.images.where
         if self.masks is None or self.masks.where == here:
             return here
@@ -89,9 +89,19 @@ class TreeIndex:
 
     def groups(self, pattern: str) -> list[FolderGroup]:
         """Every place where the pattern's folders hold at least one file of the wanted kind."""
-        *levels, wanted = pattern.split("/")
-        last = levels[-1].casefold()
-        pool = self.tree.folders if last == "{class}" else self._by_last.get(last, [])
+        *spelt, wanted = pattern.split("/")
+        # Readings have repeated names once, so a pattern has too.
+        levels = [
+            level
+            for level, before in zip(spelt, ["", *spelt], strict=False)
+            if level.casefold() != before.casefold()
+        ]
+        if not levels:  # a file in the data root itself
+            pool = [folder for folder in self.tree.folders if not folder.parts]
+        elif levels[-1] == "{class}":
+            pool = self.tree.folders
+        else:
+            pool = self._by_last.get(levels[-1].casefold(), [])
         found: dict[tuple[str, str], list[_Hit]] = defaultdict(list)
         for folder in pool:
             if not any(accepts(wanted, name) for name in folder.files):
@@ -114,7 +124,7 @@ class TreeIndex:
                 elif level.casefold() != name:
                     break
             else:
-                first = reading.indices[start]
+                first = reading.indices[start] if levels else 0
                 home = "/".join(folder.parts[:first]) or "."
                 # The pattern's spelling: the record shall not depend on how a disk spells it.
                 upstream = "/".join(class_name if lv == "{class}" else lv for lv in levels)

@@ -11,7 +11,14 @@ from dataclasses import dataclass, replace
 from hqdata.problems import Problem, ProblemKind
 from hqdata.recipe import SplitRequest
 from hqdata.sources.keys import make_key
-from hqdata.sources.layouts import FolderGroup, Match, accepts, stem_of
+from hqdata.sources.layouts import (
+    IMAGE_SUFFIXES,
+    FolderGroup,
+    Match,
+    accepts,
+    stem_of,
+    suffix_of,
+)
 from hqdata.sources.manifest import Defect
 from hqdata.sources.names import load_names
 from hqdata.storage import FileRef
@@ -153,13 +160,19 @@ class _Work:
     def report_strays(self, match: Match) -> None:
         """Strays of folders that hold both images and masks."""
         wanted = [p.rsplit("/", 1)[-1] for p in (match.spec.images, match.spec.masks)]
-        group = match.images
-        for (class_name, folder), upstream in zip(group.folders, group.upstream, strict=True):
+        places = {}
+        for group in (match.images, match.masks):
+            if group is not None:
+                for (class_name, folder), upstream in zip(
+                    group.folders, group.upstream, strict=True
+                ):
+                    places[folder.path] = (class_name, folder, upstream)
+        for class_name, folder, upstream in places.values():
             for file_name in sorted(folder.files):
                 short = f"{class_name}/{file_name}" if class_name else file_name
                 if _flat(short) in self.drop_files or any(accepts(w, file_name) for w in wanted):
                     continue
-                self._stray(f"{upstream}/{file_name}")
+                self._stray(f"{self.within}{upstream}/{file_name}")
 
     def apply_lists(
         self,
@@ -176,7 +189,7 @@ class _Work:
             raise FileNotFoundError(match.spec.list)
         listed: dict[str, str] = {}
         for line in lines:
-            stem = stem_of(line)
+            stem = _listed_stem(line)
             if stem in listed:
                 self.report(
                     ProblemKind.DUPLICATE_KEY, f"{match.spec.list} names it twice", image=line
@@ -185,7 +198,7 @@ class _Work:
         elsewhere: set[str] = set()
         for other in self.request.sibling_lists:
             if other != match.spec.list:
-                elsewhere.update(stem_of(line) for line in read_list(other) or ())
+                elsewhere.update(_listed_stem(line) for line in read_list(other) or ())
         for name in sorted((set(images) | set(masks)) - set(listed) - elsewhere):
             for file in (*images.get(name, ()), *masks.get(name, ())):
                 self.report(
@@ -289,6 +302,11 @@ class _Work:
             else:
                 kept.append(replace(item, action=defect.action))
         return kept
+
+
+def _listed_stem(line: str) -> str:
+    """The stem that a line of a list means; lists without suffixes are lists of stems."""
+    return stem_of(line) if suffix_of(line) in IMAGE_SUFFIXES else line
 
 
 def _flat(name: str) -> str:

@@ -25,7 +25,7 @@ def load_manifest(path: Path) -> SetManifest:
         raise UserError(
             "the manifest is not valid",
             where=path,
-            expected=explain(error),
+            expected=explain(error, SetManifest),
             do="see docs/adding-a-source.md for the fields",
         ) from error
 

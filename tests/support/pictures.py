@@ -15,14 +15,17 @@ def photo(seed: int = 0, width: int = 96, height: int = 64) -> NDArray[np.uint8]
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
     waves = [
-        np.sin(x / rng.uniform(5, 20) + y / rng.uniform(5, 20) + rng.uniform(0, 6)) for _ in range(3)
+        np.sin(x / rng.uniform(5, 20) + y / rng.uniform(5, 20) + rng.uniform(0, 6))
+        for _ in range(3)
     ]
     smooth = 128 + 90 * np.stack(waves, axis=-1)
     grain = rng.normal(0, 4, (height, width, 3))
     return np.clip(smooth + grain, 0, 255).astype(np.uint8)
 
 
-def disc(width: int = 96, height: int = 64, radius: float = 20, soft: bool = True) -> NDArray[np.uint8]:
+def disc(
+    width: int = 96, height: int = 64, radius: float = 20, soft: bool = True
+) -> NDArray[np.uint8]:
     """The mask of a disc in the middle, with an anti-aliased edge unless `soft` is false."""
     y, x = np.mgrid[:height, :width]
     distance = np.hypot(x - width / 2 + 0.5, y - height / 2 + 0.5)

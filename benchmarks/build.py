@@ -1,0 +1,141 @@
+"""How fast a build is, beside a bare loop over the same files with the same libraries on the same cores.
+
+    python -m benchmarks.build                        # stand-in at 5 % of full scale, true mix of sizes
+    python -m benchmarks.build --data-root data/ --recipe hqseg-44k    # your own files
+
+The bare loop reads image and mask, decodes both and takes the SHA-256 of the image's bytes, the mask's bytes
+and the decoded pixels: what any honest record of a picture needs. It writes nothing. The build does all of
+that, checks, measures the masks, makes records, writes shards and their digests. Loop and build alternate;
+the ratio is that of the medians. Files are in the page cache for both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import hashlib
+import multiprocessing
+import os
+import platform
+import resource
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from hqdata.build.plan import ShardTask, plan
+from hqdata.build.run import BuildOptions, build
+from hqdata.codecs import decode_jpeg
+from hqdata.mini import make_mini
+from hqdata.recipe import ResolvedRecipe, load_recipe, resolve
+from hqdata.scan import scan
+from hqdata.sources.discover import choose, discover, pair_found
+from hqdata.sources.layouts import TreeIndex
+from hqdata.storage import FileReader
+
+Pairs = Sequence[tuple[str, str]]
+
+
+def bare_loop(pairs: Pairs) -> int:
+    """Reads, decodes and hashes; returns the number of pictures."""
+    cv2.setNumThreads(1)
+    for image, mask in pairs:
+        image_bytes, mask_bytes = Path(image).read_bytes(), Path(mask).read_bytes()
+        pixels = decode_jpeg(image_bytes)
+        cv2.imdecode(np.frombuffer(mask_bytes, np.uint8), cv2.IMREAD_GRAYSCALE)
+        for data in (image_bytes, mask_bytes, pixels.data):
+            hashlib.sha256(data).hexdigest()
+    return len(pairs)
+
+
+def run_bare(pairs: Pairs, workers: int) -> float:
+    """Seconds of the bare loop over all pairs, spread over processes like the build's work."""
+    chunk = 16
+    parts = [pairs[i : i + chunk] for i in range(0, len(pairs), chunk)]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        list(pool.map(bare_loop, [parts[0]] * workers))  # start the processes
+        began = time.perf_counter()
+        done = sum(pool.map(bare_loop, parts))
+        seconds = time.perf_counter() - began
+    assert done == len(pairs)
+    return seconds
+
+
+def run_build(resolved: ResolvedRecipe, data_root: Path, out: Path, workers: int) -> float:
+    """Seconds of a whole build: scan, plan, process start, shards, manifest."""
+    shutil.rmtree(out, ignore_errors=True)
+    began = time.perf_counter()
+    result = build(resolved, data_root, out, BuildOptions(workers=workers))
+    seconds = time.perf_counter() - began
+    if result.info.num_samples == 0:
+        raise SystemExit("nothing was built")
+    return seconds
+
+
+def tasks_of(resolved: ResolvedRecipe, data_root: Path) -> list[ShardTask]:
+    tree = scan(data_root)
+    index = TreeIndex(tree)
+    pairings = {
+        (request.source, request.split): pair_found(index, request, match)
+        for request, match in choose(discover(index, resolved.splits), tree)
+    }
+    return plan(resolved.splits, pairings, resolved.recipe)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data-root", type=Path, help="default: a stand-in made for the purpose")
+    parser.add_argument("--recipe", default="hqseg-44k")
+    parser.add_argument("--scale", default="0.05", help="of the stand-in; 1 is 44,320 pictures")
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--target", type=float, default=0.8, help="exit 1 below this ratio")
+    args = parser.parse_args()
+
+    with tempfile.TemporaryDirectory(prefix="hqdata-bench-") as scratch:
+        data_root = args.data_root
+        if data_root is None:
+            data_root = Path(scratch) / "data"
+            print(f"making a stand-in at scale {args.scale} ...", flush=True)
+            sets = {"dis", "thinobject", "fss", "duts", "ecssd", "msra"}
+            make_mini(data_root, scale=args.scale, workers=args.workers, sets=sets)
+        resolved = resolve(load_recipe(args.recipe), subset=True)
+        tasks = tasks_of(resolved, data_root)
+        items = [item for task in tasks for item in task.items]
+        num_bytes = sum(task.num_source_bytes for task in tasks)
+        pairs = [(item.image.container, item.mask.container) for item in items]
+        for item in items:  # into the page cache, for both
+            with FileReader() as reader:
+                reader.read(item.image), reader.read(item.mask)
+        print(
+            f"{len(items):,} pictures, {num_bytes / 2**20:,.0f} MiB, {len(tasks)} shards, "
+            f"{args.workers} processes; {platform.machine()}, Python {platform.python_version()}",
+            flush=True,
+        )
+        bare, built = [], []
+        for number in range(args.rounds):
+            gc.collect()
+            bare.append(run_bare(pairs, args.workers))
+            built.append(run_build(resolved, data_root, Path(scratch) / "out", args.workers))
+            print(
+                f"round {number + 1}: bare loop {len(items) / bare[-1]:,.0f} images/s, "
+                f"build {len(items) / built[-1]:,.0f} images/s, ratio {bare[-1] / built[-1]:.3f}",
+                flush=True,
+            )
+    ratio = statistics.median(bare) / statistics.median(built)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    print(f"build rate / bare loop rate: {ratio:.3f} (median of {args.rounds})")
+    print(f"largest process: {peak:,.0f} MiB")
+    sys.exit(0 if ratio >= args.target else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,397 @@
+"""Kill it anywhere, fill the disk, damage what is there: the same command again gives the same bytes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from hqdata.build.run import BuildOptions, build
+from hqdata.build.work import sidecar_path
+from hqdata.errors import BusyError, InterruptedBuildError, UserError
+from hqdata.shards.check import check
+from hqdata.shards.dataset import Dataset
+from support.builds import (
+    build_own,
+    bytes_of,
+    child_environment,
+    command,
+    hqdata,
+    own_recipe,
+    own_sources,
+    write_recipe,
+)
+
+NAMES = ["flowers", "tools"]
+SETTINGS = {"samples_per_shard": 4}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    return own_sources(root, {"flowers": 24, "tools": 12}, width=640, height=480)
+
+
+@pytest.fixture(scope="module")
+def reference(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    out = tmp_path_factory.mktemp("reference") / "out"
+    build_own(data, out, NAMES, **SETTINGS)
+    return bytes_of(out)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    return write_recipe(tmp_path / "own.yaml", NAMES, "samples_per_shard: 4")
+
+
+def _child(data: Path, out: Path) -> None:
+    build_own(data, out, NAMES, **SETTINGS)
+
+
+def _temporaries(out: Path) -> list[Path]:
+    return [path for path in out.rglob("*.tmp") if path.is_file()]
+
+
+@pytest.mark.slow
+def test_killed_fifty_times_at_random_moments(
+    data: Path, reference: dict[str, str], tmp_path: Path
+) -> None:
+    """No moment leaves a folder that passes for a data set, or that a later run cannot complete."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["support.builds", "hqdata.build.run"])
+    out = tmp_path / "out"
+    rng = random.Random(44320)
+    killed = 0
+    while killed < 50:
+        child = context.Process(target=_child, args=(data, out))
+        child.start()
+        child.join(rng.uniform(0, 0.6))
+        child.kill()
+        child.join()
+        if child.exitcode == -signal.SIGKILL:
+            killed += 1
+        else:
+            assert child.exitcode == 0
+            assert bytes_of(out) == reference
+            # Take something away again, so that the next run has work to be killed in.
+            victim = rng.choice(sorted(out.glob("*/*.tar")))
+            rng.choice([victim.unlink, lambda v=victim: shutil.rmtree(v.parent)])()
+            (out / "dataset.json").unlink()
+        if (out / "dataset.json").exists():
+            assert not check(out).damages
+    build_own(data, out, NAMES, **SETTINGS)
+    assert bytes_of(out) == reference
+    assert _temporaries(out) == []
+
+
+@pytest.mark.slow
+def test_a_killed_parent_takes_its_workers_along(
+    data: Path, reference: dict[str, str], recipe: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["build", "--data-root", data, "--recipe", recipe, "--out", out, "--workers", "2"]
+    for delay in (0.0, 0.05, 0.2):
+        run = subprocess.Popen(
+            command(*arguments), env=child_environment(), stderr=subprocess.PIPE, text=True
+        )
+        assert run.stderr is not None
+        for line in run.stderr:
+            if line.startswith("building"):
+                break
+        children = _children(run.pid)
+        time.sleep(delay)
+        run.kill()
+        run.wait()
+        run.stderr.close()
+        _wait_until_gone(children)
+    done = hqdata(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert set(bytes_of(out)) == set(reference)
+    assert not check(out).damages
+
+
+def _children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in listed.read_text().split()] if listed.exists() else []
+
+
+def _wait_until_gone(pids: list[int]) -> None:
+    deadline = time.monotonic() + 20
+    for pid in pids:
+        while Path(f"/proc/{pid}").exists() and _state(pid) != "Z":
+            assert time.monotonic() < deadline, f"worker {pid} outlived its parent"
+            time.sleep(0.05)
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return "Z"
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,  # Ctrl-C
+        signal.SIGTERM,  # a job scheduler's farewell
+    ],
+)
+def test_asked_to_stop_it_says_how_to_go_on(
+    data: Path, recipe: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["build", "--data-root", data, "--recipe", recipe, "--out", out, "--workers", "2"]
+    run = subprocess.Popen(
+        command(*arguments), env=child_environment(), stderr=subprocess.PIPE, text=True
+    )
+    assert run.stderr is not None
+    for line in run.stderr:
+        if line.startswith("building"):
+            break
+    run.send_signal(number)
+    said = run.stderr.read()
+    run.stderr.close()
+    assert run.wait(30) == 130
+    assert "run the same command again" in said
+    assert "Traceback" not in said
+    assert not (out / "dataset.json").exists()
+    assert _temporaries(out) == []
+    assert hqdata(*arguments).returncode == 0
+    assert not check(out).damages
+
+
+def test_a_full_disk_is_one_message_and_loses_nothing(
+    data: Path, recipe: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["build", "--data-root", data, "--recipe", recipe, "--out", out, "--workers", "1"]
+    limit = 200_000  # bytes a file: less than a shard, so that writing one fails half-way
+
+    def small_files_only() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    full = subprocess.run(
+        command(*arguments),
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        preexec_fn=small_files_only,
+    )
+    assert full.returncode == 1
+    assert "no room left" in full.stderr
+    assert "run the same command again" in full.stderr
+    assert "Traceback" not in full.stderr
+    assert not (out / "dataset.json").exists()
+    assert _temporaries(out) == []
+    assert hqdata(*arguments).returncode == 0
+    assert not check(out).damages
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Path:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("needs the right to mount a small tmpfs; the file-size limit is tested above")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_really_full_disk_too(data: Path, reference: dict[str, str], small_disk: Path) -> None:
+    with pytest.raises(InterruptedBuildError, match="no room left"):
+        build_own(data, small_disk, NAMES, **SETTINGS)
+    assert not (small_disk / "dataset.json").exists()
+    assert _temporaries(small_disk) == []
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    result = build_own(data, small_disk, NAMES, **SETTINGS)
+    assert result.num_kept > 0
+    assert bytes_of(small_disk) == reference
+
+
+@pytest.fixture
+def finished(data: Path, reference: dict[str, str], tmp_path: Path) -> Path:
+    out = tmp_path / "out"
+    build_own(data, out, NAMES, **SETTINGS)
+    return out
+
+
+def _cut_at_a_member(path: Path) -> None:
+    import tarfile
+
+    with tarfile.open(path) as tar:
+        third = tar.getmembers()[3]
+    os.truncate(path, third.offset)
+    with tarfile.open(path) as tar:
+        assert len(tar.getmembers()) == 3  # Python's tarfile has nothing to say about it
+
+
+def _flip(path: Path, position: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGES = {
+    "cut in the middle": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "cut at a member's end": _cut_at_a_member,
+    "one bit in an image": lambda path: _flip(path, 4000),
+    "one bit in a header": lambda path: _flip(path, 100),
+    "emptied": lambda path: os.truncate(path, 0),
+    "gone": lambda path: path.unlink(),
+    "another shard's bytes": lambda path: shutil.copy(sorted(path.parent.glob("*.tar"))[1], path),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_shard_is_found_and_made_anew(
+    data: Path, reference: dict[str, str], finished: Path, damage: str
+) -> None:
+    path = sorted(finished.glob("flowers/*.tar"))[0]
+    DAMAGES[damage](path)
+    name = path.relative_to(finished).as_posix()
+    for quick in (True, False):
+        assert name in {d.path for d in check(finished, quick=quick).damages}
+    result = build_own(data, finished, NAMES, **SETTINGS)
+    assert (result.num_written, result.num_kept) == (1, len(result.info.shards) - 1)
+    assert bytes_of(finished) == reference
+
+
+@pytest.mark.parametrize("garbage", [b"", b"{}", b"[1]", b"\xff\xfe", b'{"rows": 3}'])
+def test_a_sidecar_that_is_not_ours_counts_for_nothing(
+    data: Path, reference: dict[str, str], finished: Path, garbage: bytes
+) -> None:
+    shard = sorted(finished.glob("tools/*.tar"))[0].relative_to(finished).as_posix()
+    sidecar_path(finished, shard).write_bytes(garbage)
+    assert build_own(data, finished, NAMES, **SETTINGS).num_written == 1
+    assert bytes_of(finished) == reference
+
+
+@pytest.mark.parametrize(
+    "name", ["dataset.json", "samples.parquet", "problems.jsonl", "_info.json"]
+)
+def test_a_lost_manifest_is_written_anew_without_touching_a_shard(
+    data: Path, reference: dict[str, str], finished: Path, name: str
+) -> None:
+    (finished / name).unlink()
+    assert build_own(data, finished, NAMES, **SETTINGS).num_written == 0
+    assert bytes_of(finished) == reference
+
+
+def test_a_changed_source_rewrites_its_own_shard_only(
+    data: Path, finished: Path, tmp_path: Path
+) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(data, changed)  # copies times too, so that only the edit below is new
+    image = sorted((changed / "tools" / "images").iterdir())[0]
+    other = sorted((changed / "tools" / "images").iterdir())[1]
+    shutil.copyfile(other, image)
+    result = build_own(changed, finished, NAMES, **SETTINGS)
+    assert result.num_written == 1
+    assert not check(finished).damages
+    fresh = build_own(changed, tmp_path / "fresh", NAMES, **SETTINGS)
+    assert fresh.info.digest == result.info.digest
+
+
+def test_two_builds_into_one_folder_the_second_is_refused(
+    data: Path, recipe: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["build", "--data-root", data, "--recipe", recipe, "--out", out, "--workers", "2"]
+    first = subprocess.Popen(
+        command(*arguments), env=child_environment(), stderr=subprocess.PIPE, text=True
+    )
+    assert first.stderr is not None
+    for line in first.stderr:
+        if line.startswith("building"):
+            break
+    with pytest.raises(BusyError, match=f"another build \\(process {first.pid}\\)"):
+        build_own(data, out, NAMES, **SETTINGS)
+    first.stderr.read()
+    first.stderr.close()
+    assert first.wait(60) == 0
+    assert not check(out).damages
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_stops_the_build_with_a_message(
+    data: Path, recipe: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["build", "--data-root", data, "--recipe", recipe, "--out", out, "--workers", "2"]
+    run = subprocess.Popen(
+        command(*arguments), env=child_environment(), stderr=subprocess.PIPE, text=True
+    )
+    assert run.stderr is not None
+    for line in run.stderr:
+        if line.startswith("building"):
+            break
+    deadline = time.monotonic() + 20
+    workers: list[int] = []
+    while not workers and time.monotonic() < deadline:
+        workers = [p for p in _children(run.pid) if "spawn_main" in _command_line(p)]
+    assert workers
+    os.kill(workers[0], signal.SIGKILL)
+    said = run.stderr.read()
+    run.stderr.close()
+    assert run.wait(60) == 1
+    assert "a worker process died" in said
+    assert "Traceback" not in said
+    assert hqdata(*arguments).returncode == 0
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+def test_a_folder_of_something_else_is_left_alone(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "thesis"
+    out.mkdir()
+    (out / "chapter1.tex").write_text("dear")
+    with pytest.raises(UserError, match="not empty"):
+        build_own(data, out, NAMES)
+    assert [p.name for p in out.iterdir()] == ["chapter1.tex"]
+
+
+def test_shards_of_other_sources_are_refused_or_pruned(data: Path, finished: Path) -> None:
+    with pytest.raises(UserError, match="flowers") as caught:
+        build_own(data, finished, ["tools"], **SETTINGS)
+    assert "--prune" in str(caught.value)
+    assert Dataset.open(finished).info.num_samples == 36, "refusing changes nothing"
+    build(own_recipe(["tools"], **SETTINGS), data, finished, BuildOptions(prune=True))
+    assert not (finished / "flowers").exists()
+    assert not check(finished).damages
+
+
+def test_fewer_shards_than_before_leave_no_stale_ones(data: Path, finished: Path) -> None:
+    build_own(data, finished, NAMES, samples_per_shard=12)
+    assert len(list(finished.glob("flowers/*.tar"))) == 2
+    assert not check(finished).damages
+
+
+def test_the_output_below_the_data_root_is_never_read_as_a_source(
+    data: Path, reference: dict[str, str], tmp_path: Path
+) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(data, root)
+    build_own(root, root / "shards", NAMES, **SETTINGS)
+    build_own(root, root / "shards", NAMES, **SETTINGS)
+    assert bytes_of(root / "shards") == reference
+
+
+def test_the_sources_are_only_read(data: Path, tmp_path: Path) -> None:
+    before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in data.rglob("*")}
+    build_own(data, tmp_path / "out", NAMES, **SETTINGS)
+    assert {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in data.rglob("*")} == before

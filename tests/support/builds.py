@@ -1,0 +1,82 @@
+"""Small sources of one's own and builds of them, for tests that care about the build, not the pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hqdata.build.run import BuildOptions, BuildResult, build
+from hqdata.recipe import Recipe, RecipeSource, ResolvedRecipe, resolve
+from support.pictures import write_pair
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def own_sources(root: Path, counts: dict[str, int], *, width: int = 96, height: int = 64) -> Path:
+    """Makes `root/<name>/images` and `masks` with that many pairs for each name."""
+    for number, (name, count) in enumerate(counts.items()):
+        for index in range(count):
+            images, masks = root / name / "images", root / name / "masks"
+            write_pair(images, masks, f"Pic {index:03d}", 100 * number + index, width, height)
+    return root
+
+
+def own_recipe(names: Sequence[str], **settings: object) -> ResolvedRecipe:
+    """A recipe of such folders."""
+    sources = tuple(
+        RecipeSource(source=name, images=f"{name}/images", masks=f"{name}/masks", licence="CC0-1.0")
+        for name in names
+    )
+    return resolve(Recipe.model_validate({"name": "own", "sources": sources, **settings}))
+
+
+def write_recipe(path: Path, names: Sequence[str], *lines: str) -> Path:
+    """The same as a YAML file, for the command line."""
+    text = ["name: own", "sources:"]
+    for name in names:
+        text.append(f"  - {{source: {name}, images: {name}/images, masks: {name}/masks}}")
+    path.write_text("\n".join([*text, *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+def build_own(
+    root: Path, out: Path, names: Sequence[str], *, workers: int = 1, **settings: object
+) -> BuildResult:
+    """Builds `own_recipe` from `root`."""
+    return build(own_recipe(names, **settings), root, out, BuildOptions(workers=workers))
+
+
+def bytes_of(out: Path) -> dict[str, str]:
+    """Digest of every file of a data set but the build's own state."""
+    return {
+        path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(out.rglob("*"))
+        if path.is_file() and ".hqdata" not in path.parts
+    }
+
+
+def hqdata(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command line in a process of its own."""
+    return subprocess.run(
+        command(*arguments),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=child_environment(**environment),
+    )
+
+
+def command(*arguments: str | Path) -> list[str]:
+    """The command line as a list of words."""
+    return [sys.executable, "-m", "hqdata", *map(str, arguments)]
+
+
+def child_environment(**extra: str) -> dict[str, str]:
+    """The environment with this checkout's package first, and without a data root of the user's."""
+    kept = {name: value for name, value in os.environ.items() if name != "HQDATA_ROOT"}
+    path = os.pathsep.join(filter(None, [str(REPOSITORY), kept.get("PYTHONPATH", "")]))
+    return {**kept, "PYTHONPATH": path, **extra}

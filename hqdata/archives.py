@@ -154,6 +154,10 @@ def _zip_members(path: Path) -> Iterator[_Member]:
             )
 
 
+_TAR_ERRORS = (tarfile.TarError, ValueError, OverflowError, RecursionError, MemoryError)
+"""What the standard library raises for headers that lie about their size or never end."""
+
+
 def _tar_members(path: Path, archive: Path) -> Iterator[_Member]:
     """Members of the plain tar at `path`; `archive` is the file that the user knows."""
     info = archive.stat()
@@ -161,13 +165,15 @@ def _tar_members(path: Path, archive: Path) -> Iterator[_Member]:
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
+                if member.size < 0:
+                    raise tarfile.ReadError("a size below zero")  # would be listed for ever
                 if member.isdir():
                     continue
                 yield _tar_member(member, path, f"{info.st_size}:{info.st_mtime_ns}")
                 if member.isreg() and member.offset_data + member.size > total:
                     raise _UnreadableArchiveError("it is cut short in the middle of a member")
             end = tar.offset
-    except tarfile.TarError as error:
+    except _TAR_ERRORS as error:
         reason = f"it is no complete tar file ({error}); was its download cut short?"
         raise _UnreadableArchiveError(reason) from error
     except OSError as error:
@@ -241,6 +247,8 @@ def _gzip_listing(path: Path) -> Iterator[_Member]:
     try:
         with tarfile.open(path, "r|gz") as tar:
             for member in tar:
+                if member.size < 0:
+                    raise tarfile.ReadError("a size below zero")  # would be listed for ever
                 if member.isdir():
                     continue
                 listed = _tar_member(member, path, "")
@@ -249,7 +257,7 @@ def _gzip_listing(path: Path) -> Iterator[_Member]:
                     yield _Member(listed.name, FileRef("", "listed", 0, 0, size, -1, ""))
                 else:
                     yield listed
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+    except (*_TAR_ERRORS, EOFError, zlib.error, OSError) as error:
         reason = f"it is no complete .tar.gz ({error}); was its download cut short?"
         raise _UnreadableArchiveError(reason) from error
 

@@ -22,6 +22,7 @@ from rich.table import Table
 import hqdata
 from hqdata.errors import HqdataError
 from hqdata.progress import Bar, Lines, Reporter
+from hqdata.scan import DEFAULT_DATA_ROOT
 
 app = typer.Typer(
     name="hqdata",
@@ -94,7 +95,7 @@ def _root(
 
 @app.command()
 def sources(
-    data_root: DataRoot = Path("data"),
+    data_root: DataRoot = DEFAULT_DATA_ROOT,
     use: Annotated[
         list[str] | None,
         typer.Option("--use", metavar="SOURCE=PATH", help="Which of several places to read."),
@@ -114,7 +115,7 @@ def sources(
 @app.command()
 def build(
     out: Annotated[Path, typer.Option("--out", help="Folder of the data set.")],
-    data_root: DataRoot = Path("data"),
+    data_root: DataRoot = DEFAULT_DATA_ROOT,
     recipe: Annotated[
         str, typer.Option("--recipe", help="Name of a recipe, or path of a .yaml file.")
     ] = "hqseg-44k",

@@ -36,6 +36,7 @@ SOFT_PEAK = 192
 _NEAR_GRAY = 24
 _PLATEAU_SHARE = 0.5
 _EXTREME_SHARE = 0.5
+_EDGES_SHARE = 0.05
 _EXACT_SHARE = 0.3
 
 
@@ -106,9 +107,9 @@ def to_soft(
     - 16 bits: v / 257 where any value exceeds 255;
     - only 0 and one other level below 250: that level is 255 (0/1 masks among them);
     - gapless levels 0…k with 2 <= k <= 32: object ids, every one is 255;
-    - soft edges: the peak is 192 or more, at least half of the pixels are near 0 or 255 and 30 %
-      are at most one level away, and those in between have more than one level and lie for the
-      most part not in flat areas;
+    - soft edges: the peak is 192 or more, at least half of the pixels are near 0 or 255, those in
+      between have more than one level and lie for the most part not in flat areas; where they are
+      more than 5 % of the picture, at least 30 % of it is exactly black or white;
     - otherwise ambiguous.
 
     Raises:
@@ -117,7 +118,7 @@ def to_soft(
     note = ""
     if gray.dtype == np.uint16:
         if int(gray.max(initial=0)) > 255 and mask_values == "auto":
-            byte, note = codecs.narrow(gray), "16-bit"
+            byte, note = codecs.narrow(np.asarray(gray, np.uint16)), "16-bit"
         elif mask_values == "auto":
             byte, note = gray.astype(np.uint8), "16-bit-container"
         else:
@@ -196,6 +197,16 @@ def _why_not_soft(gray: Gray) -> str | None:
         )
     if share < 1e-4:
         return None
+    if share > _EDGES_SHARE:
+        inexact = cv2.countNonZero(cv2.inRange(here, np.array([1.0]), np.array([254.0])))
+        if inexact / here.size > 1 - _EXACT_SHARE:
+            return "few pixels are exactly 0 or 255: that is a dark photograph rather than a mask"
+    lowest, highest, *_ = cv2.minMaxLoc(here, between)
+    if lowest == highest:
+        return (
+            f"one level, {int(lowest)}, between 0 and 255 where soft edges have many: a trimap or "
+            "a label map"
+        )
     flat = cv2.bitwise_and(between, cv2.compare(here, above, cv2.CMP_EQ))[:, 1:]
     flat = cv2.bitwise_and(flat, cv2.compare(here[:, 1:], here[:, :-1], cv2.CMP_EQ))
     if cv2.countNonZero(flat) / num_between <= _PLATEAU_SHARE:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from rich.table import Table
 
-from hqdata.errors import UserError
 from hqdata.progress import Reporter
 from hqdata.recipe import Recipe, RecipeSource, SplitRequest, resolve
 from hqdata.scan import scan
@@ -114,25 +113,16 @@ def overview(data_root: Path, use: list[str], reporter: Reporter) -> Overview:
     )
     requests = resolve(recipe).splits
     within = parse_use(use, manifests, data_root)
-    if data_root.is_dir():
-        reporter.start(f"looking through {data_root}", 0, "archives")
-        seen = 0
+    reporter.start(f"looking through {data_root}", 0, "archives")
+    seen = 0
 
-        def on_archive(path: str, num_bytes: int) -> None:
-            nonlocal seen
-            seen += 1
-            reporter.update(seen)
+    def on_archive(path: str, num_bytes: int) -> None:
+        nonlocal seen
+        seen += 1
+        reporter.update(seen)
 
-        tree = scan(data_root, on_archive=on_archive)
-        reporter.finish()
-    elif data_root == Path("data"):
-        tree = Tree(data_root)  # the default, and nobody made it yet: everything is missing
-    else:
-        raise UserError(
-            f"the data root {str(data_root)!r} is not a folder",
-            expected="the folder that the source data sets lie in",
-            do="give it with --data-root or the environment variable HQDATA_ROOT",
-        )
+    tree = scan(data_root, on_archive=on_archive)
+    reporter.finish()
     index = TreeIndex(tree)
     found = discover(index, requests, within)
     lines = [_line(index, item) for item in found]

@@ -174,8 +174,8 @@ def _decode_rare(
     if kind == "png":
         codecs.check_pixels(codecs.png_size(data), max_pixels)
         header = codecs.check_png(data)
-        if header.depth == 16:
-            return _decode_png_16(data, header), ("png", "16-bit"), exif_orientation(data)
+        if header.depth >= 8 and header.colour in (0, 2, 6) and not header.transparent:
+            return *_decode_png(data, header), exif_orientation(data)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of bombs; our own limit decides
@@ -195,20 +195,37 @@ def _decode_rare(
     return pixels, (*named, *changes), exif_orientation(data)
 
 
-def _decode_png_16(data: bytes, header: codecs.PngHeader) -> Pixels:
-    """16-bit PNG as 8-bit RGB or gray: v / 257, rounded; alpha composited over white."""
-    wide = codecs.decode_png(data, cv2.IMREAD_UNCHANGED)
-    if wide.ndim == 2:
-        return codecs.narrow(wide)
-    pixels = np.empty((*wide.shape[:2], 3), np.uint8)
-    for rows in codecs.strips(*wide.shape[:2]):
-        part = codecs.narrow(wide[rows])
-        if part.shape[2] == 4:
-            rgba = cv2.cvtColor(part, cv2.COLOR_BGRA2RGBA)
-            pixels[rows] = np.asarray(_over_white(Image.fromarray(rgba)), np.uint8)
+def _decode_png(data: bytes, header: codecs.PngHeader) -> tuple[Pixels, tuple[str, ...]]:
+    """PNG of 8 or 16 bits as 8-bit RGB or gray, alpha composited over white; 16 bits: v / 257."""
+    named = ("png", "16-bit") if header.depth == 16 else ("png",)
+    decoded = codecs.decode_png(data, cv2.IMREAD_UNCHANGED)
+    if decoded.ndim == 2:
+        return _as_bytes(decoded), named
+    height, width, num_channels = decoded.shape
+    if num_channels == 4:
+        opaque = int(decoded[:, :, 3].min()) == np.iinfo(decoded.dtype).max
+        named = (*named, "alpha-opaque" if opaque else "alpha-over-white")
+    # The RGB rows take the place of the longer rows already read: one array, not two.
+    pixels = decoded.reshape(-1).view(np.uint8)[: height * width * 3].reshape(height, width, 3)
+    for rows in codecs.strips(height, width):
+        part = _as_bytes(decoded[rows])
+        if num_channels == 4:
+            rgba = Image.fromarray(cv2.cvtColor(part, cv2.COLOR_BGRA2RGBA))
+            pixels[rows] = np.asarray(_over_white(rgba), np.uint8)
         else:
-            pixels[rows] = part[:, :, ::-1]
-    return pixels
+            pixels[rows] = cv2.cvtColor(part, cv2.COLOR_BGR2RGB)
+    if pixels.nbytes == decoded.nbytes or not decoded.flags.owndata:
+        return pixels, named
+    size = pixels.size
+    del pixels  # a view of what is about to move
+    decoded.resize(-(-size // decoded.itemsize), refcheck=False)
+    return decoded.view(np.uint8)[:size].reshape(height, width, 3), named
+
+
+def _as_bytes(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> Pixels:
+    if pixels.dtype == np.uint16:
+        return codecs.narrow(np.asarray(pixels, np.uint16))
+    return np.asarray(pixels, np.uint8)
 
 
 def _to_rgb(image: Image.Image) -> tuple[Pixels, tuple[str, ...]]:

@@ -11,6 +11,9 @@ from hqdata.archives import list_archive
 from hqdata.errors import UserError
 from hqdata.storage import FileRef, Folder, Tree, archive_stem, is_dropping, printable
 
+DEFAULT_DATA_ROOT = Path("data")
+"""Where sources are looked for when nobody says where."""
+
 _DATASET_MARKS = ("dataset.json", ".hqdata")
 
 
@@ -32,6 +35,8 @@ def scan(
     Raises:
         UserError: `root` is not a folder that can be read.
     """
+    if root == DEFAULT_DATA_ROOT and not root.exists():
+        return Tree(root)  # nobody named it and nobody made it: everything is missing
     if not root.is_dir():
         raise UserError(
             f"the data root {str(root)!r} is not a folder",

@@ -9,6 +9,7 @@ write to.
 from __future__ import annotations
 
 import os
+import re
 import zlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -114,8 +115,8 @@ def archive_stem(name: str) -> str | None:
 
 
 def printable(name: str) -> str:
-    """The name as valid Unicode: bytes that are no UTF-8 are spelt out, as in `caf\\udce9.jpg`."""
-    return name.encode("utf-8", "backslashreplace").decode()
+    """The name as valid Unicode: bytes that are no UTF-8 are spelt out, as in `caf%E9.jpg`."""
+    return re.sub(r"[\ud800-\udfff]", lambda found: f"%{ord(found[0]) & 0xFF:02X}", name)
 
 
 def is_dropping(name: str) -> bool:

@@ -163,6 +163,7 @@ def _claim(out: Path) -> Iterator[None]:
         BusyError: another process holds it.
     """
     state = out / STATE_DIR
+    existed = out.is_dir()
     try:
         if out.exists() and not out.is_dir():
             raise UserError("the output is a file, not a folder", where=out)
@@ -194,7 +195,14 @@ def _claim(out: Path) -> Iterator[None]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        yield
+        try:
+            yield
+        finally:
+            # A build that never began leaves no folder behind.
+            if not existed and [p.name for p in out.rglob("*")] == [STATE_DIR, "lock"]:
+                (state / "lock").unlink()
+                state.rmdir()
+                out.rmdir()
 
 
 def _clear_leftovers(out: Path, tasks: list[ShardTask], *, prune: bool) -> None:

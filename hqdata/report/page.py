@@ -53,7 +53,7 @@ _PUSH = {
 
 _CHANGES = (
     (r"jpeg-q100", "stored as JPEG of quality 100 without chroma subsampling"),
-    (r"png", "stored as PNG, losslessly"),
+    (r"(png|bmp|gif|tiff|webp)", "the file was of this format"),
     (r"exif-orientation-\d", "turned upright as its EXIF data say"),
     (r"cmyk", "CMYK brought to RGB"),
     (r"icc-to-srgb", "brought to sRGB through its colour profile"),
@@ -218,8 +218,15 @@ def _by_kind(problems: Sequence[Problem]) -> list[tuple[str, list[Problem]]]:
     return sorted(by_kind.items(), key=lambda item: (-len(item[1]), item[0]))
 
 
-def _explain(change: str) -> str:
-    """What a word of `image_changes` or `mask_changes` means, "" if it says so itself."""
+def _explain(change: str, stored_as: str) -> str:
+    """What a word of `image_changes` or `mask_changes` means, "" if it says so itself.
+
+    Args:
+        change: the word.
+        stored_as: format of the stored files, `jpg` or `png`.
+    """
+    if change == stored_as:
+        return "stored as PNG, losslessly"
     for pattern, meaning in _CHANGES:
         if re.fullmatch(pattern, change):
             return meaning

@@ -15,16 +15,20 @@ def composition_table(summary: Summary) -> Table:
     """The composition: counts by source and split beside the recipe's and Table 5's."""
     title = Text(summary.name, "bold")
     title.append("  complete" if summary.complete else "  INCOMPLETE", _state_style(summary))
-    caption = f"digest {summary.digest}"
+    caption = (
+        f"{words.size(summary.num_shard_bytes)} in {summary.num_shards:,} shards\n"
+        f"digest {summary.digest}"
+    )
     if summary.num_problems:
         caption = f"{summary.num_problems:,} problems, see problems.jsonl\n{caption}"
     table = _table(title, caption)
-    table.add_column("source", no_wrap=True)
-    table.add_column("split", no_wrap=True)
+    # Only long names may be broken; a number never.
+    table.add_column("source", overflow="fold")
+    table.add_column("split", overflow="fold")
     published = summary.published_label
-    for heading in ("images", "expected", published, "share", "bytes", "rejected", "dropped"):
+    for heading in ("images", "expected", published, "share", "rejected", "dropped"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("state", max_width=22)
+    table.add_column("state", no_wrap=True)
     for source in summary.sources:
         splits = summary.splits_of(source.source)
         for number, split in enumerate(splits):
@@ -33,7 +37,7 @@ def composition_table(summary: Summary) -> Table:
         if len(splits) > 1:
             table.add_row("", Text("both" if len(splits) == 2 else "all", "dim"), *_counts(source))
     for name, split_name, number in summary.absent:
-        row = (name, split_name, words.NONE, "", words.count(number), "", "", "", "")
+        row = (name, split_name, words.NONE, "", words.count(number), "", "", "")
         table.add_row(*row, "not asked for", style="dim")
     table.add_section()
     table.add_row("total", "", *_counts(summary.total), style="bold")
@@ -79,7 +83,6 @@ def _counts(group: Group) -> tuple[str | Text, ...]:
         "any" if group.expected is None else words.count(group.expected),
         words.count(group.published),
         words.percent(group.share),
-        words.size(group.num_bytes),
         Text(words.count(group.rejected), "bold red" if group.rejected else "dim"),
         Text(words.count(group.dropped), "" if group.dropped else "dim"),
         state,
@@ -92,7 +95,7 @@ def _figures_table(summary: Summary) -> Table:
         "medians; soft: mean share of soft edges; parts: 8-connected components\n"
         "thinness: perimeter² / (4 π area), 1 for a disc",
     )
-    table.add_column("source", no_wrap=True)
+    table.add_column("source", overflow="fold")
     headings = ("width × height", "longest side", "Mpx", "object", "mean", "soft")
     for heading in (*headings, "parts", "most", "thinness", "90 %"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -122,7 +125,7 @@ def _figures(figures: Figures | None) -> tuple[str, ...]:
 
 def _changes_table(summary: Summary) -> Table:
     table = _table("what normalisation changed")
-    table.add_column("source", no_wrap=True)
+    table.add_column("source", overflow="fold")
     table.add_column("images", justify="right")
     table.add_column("what was done")
     table.add_column("masks", justify="right")

@@ -60,7 +60,7 @@ class Thumbnail:
     @property
     def aspect(self) -> float:
         """Width over height of the frame it is shown in; extreme pictures get a margin."""
-        return min(max(self.width / self.height, 0.6), 2.4)
+        return min(max(self.width / self.height, 0.5), 2.4)
 
     @property
     def num_bytes(self) -> int:

@@ -202,13 +202,14 @@ def _missing(missing: list[Found], tree: Tree, total: int) -> MissingSourceError
             lines += [f"  {describe_archive(archive)}" for archive in manifest.archives]
     for archive, reason in tree.unreadable.items():
         lines.append(f"{archive}: {reason}")
+    names = ",".join(dict.fromkeys(item.request.source for item in missing))
     return MissingSourceError(
         f"{len(missing)} of {total} splits are not below the data root {str(tree.root)!r}",
         where="\n".join(lines),
         expected="each source as a folder or the archive it comes in, anywhere below the data root",
-        do="get them, or build without them (--exclude "
-        + ",".join(dict.fromkeys(item.request.source for item in missing))
-        + "),\nor see the whole thing without any data: `make demo`, or\n"
+        do="get them, "
+        + (f"or build without them (--exclude {names}),\n" if len(missing) < total else "\n")
+        + "or see the whole thing without any data: `make demo`, or\n"
         "`hqdata mini --out data-mini/` and `hqdata build --recipe mini --data-root data-mini/ "
         "--out shards-mini/`",
     )

@@ -53,7 +53,16 @@ PILLOW_ERRORS = (
 MAX_JPEG_SIDE = 65_500
 """Largest width and height that libjpeg writes."""
 
-_STRIP_PIXELS = 2**20
+_STRIP_PIXELS = 2**17
+_ADAM7 = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)
 _ICC_PART = 65_519
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -151,7 +160,7 @@ def decode_jpeg(data: bytes, *, gray: bool = False, strict: bool = True) -> NDAr
 
 def _jpeg_error(error: ValueError) -> CodecError:
     text = str(error)
-    if "remature end" in text or "mpty input" in text:
+    if "end of JPEG file" in text or "mpty input" in text:
         return TruncatedError(f"the file ends too early ({text})")
     if "orrupt" in text or "nvalid" in text or "xtraneous" in text:
         return DamagedError(f"its data are damaged ({text})")
@@ -222,6 +231,39 @@ def check_png(data: bytes) -> PngHeader:
             return PngHeader(width, height, depth, colour, transparent, len(data) - position)
 
 
+def check_png_rows(data: bytes) -> None:
+    """Inflates the rows of a PNG that passed `check_png`, for decoders that do not mind a lack.
+
+    Raises:
+        DamagedError: the stream is broken, or there are fewer rows than the header says.
+    """
+    width, height = png_size(data)
+    depth, colour, interlaced = data[24], data[25], data[28]
+    num_channels = {2: 3, 4: 2, 6: 4}.get(colour, 1)
+    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
+    expected = 0
+    for x, y, dx, dy in passes:
+        columns, rows = -(-(width - x) // dx), -(-(height - y) // dy)
+        if columns > 0 and rows > 0:
+            expected += rows * (1 + (columns * num_channels * depth + 7) // 8)
+    inflate = zlib.decompressobj()
+    found, position = 0, len(_PNG_SIGNATURE)
+    try:
+        while (kind := data[position + 4 : position + 8]) != b"IEND":
+            (length,) = unpack_from(">I", data, position)
+            rest = data[position + 8 : position + 8 + length] if kind == b"IDAT" else b""
+            while rest and not inflate.eof and found <= expected:
+                found += len(inflate.decompress(rest, 2**16))
+                rest = inflate.unconsumed_tail
+            position += 12 + length
+    except zlib.error as error:
+        raise DamagedError(f"its data are damaged ({error})") from error
+    if found < expected:
+        raise DamagedError(
+            f"its data are damaged (the PNG's rows have {found:,} of {expected:,} bytes)"
+        )
+
+
 def decode_png(data: bytes, flags: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Pixels of a PNG that passed `check_png`, by OpenCV with its IMREAD flags (colour order BGR).
 
@@ -285,7 +327,7 @@ def encode_jpeg(pixels: NDArray[np.uint8], profile: bytes | None = None) -> byte
 
 
 def strips(height: int, width: int) -> Iterator[slice]:
-    """Cuts a picture's rows into slices of about a million pixels.
+    """Cuts a picture's rows into slices of about 130,000 pixels.
 
     Whatever needs several arrays of a picture's size works strip by strip, so that a worker's
     memory is that of one or two pictures and not of ten.

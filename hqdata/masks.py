@@ -236,6 +236,7 @@ def _decode(
         header = codecs.check_png(data)
         if header.colour == 0:
             return _decode_gray_png(data, header)
+        codecs.check_png_rows(data)
     gray, notes = _decode_by_pillow(data, max_pixels, colours)
     return gray, notes if kind == "png" else (kind, *notes), False
 

@@ -174,8 +174,11 @@ def _decode_rare(
     if kind == "png":
         codecs.check_pixels(codecs.png_size(data), max_pixels)
         header = codecs.check_png(data)
-        if header.depth >= 8 and header.colour in (0, 2, 6) and not header.transparent:
+        if header.depth == 16 or (
+            header.depth == 8 and header.colour in (0, 2) and not header.transparent
+        ):
             return *_decode_png(data, header), exif_orientation(data)
+        codecs.check_png_rows(data)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of bombs; our own limit decides
@@ -214,12 +217,7 @@ def _decode_png(data: bytes, header: codecs.PngHeader) -> tuple[Pixels, tuple[st
             pixels[rows] = np.asarray(_over_white(rgba), np.uint8)
         else:
             pixels[rows] = cv2.cvtColor(part, cv2.COLOR_BGR2RGB)
-    if pixels.nbytes == decoded.nbytes or not decoded.flags.owndata:
-        return pixels, named
-    size = pixels.size
-    del pixels  # a view of what is about to move
-    decoded.resize(-(-size // decoded.itemsize), refcheck=False)
-    return decoded.view(np.uint8)[:size].reshape(height, width, 3), named
+    return pixels, named
 
 
 def _as_bytes(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> Pixels:

@@ -154,7 +154,7 @@ class SetManifest(_Model):
     masks: Literal["auto", "object_ids"] = Field(
         default="auto", description="object_ids: every non-zero value is an object"
     )
-    splits: dict[str, SplitFacts] = Field(min_length=1)
+    splits: dict[ShortName, SplitFacts] = Field(min_length=1)
     layouts: tuple[Layout, ...] = Field(min_length=1)
     defects: tuple[Defect, ...] = ()
     overlap: tuple[str, ...] = Field(default=(), description="overlaps known by construction")

@@ -1,0 +1,61 @@
+# Every target makes its own environment; nothing has to be installed beforehand but Python >= 3.10.
+PYTHON ?= python3
+VENV   ?= .venv
+DEMO   ?= demo
+RUN     = $(VENV)/bin/python -m
+
+.PHONY: help demo test lint types bench format clean
+help:
+	@echo "make demo    from nothing: stand-in pictures, shards, check, statistics page in $(DEMO)/"
+	@echo "make test    the whole test suite (its environment brings PyTorch: about 5 GB)"
+	@echo "make lint    ruff          make types   mypy --strict"
+	@echo "make bench   build rate beside a bare decode loop"
+	@echo "make format  ruff format   make clean   remove environment and demo"
+
+# What the package needs, and what its tests need on top, in one environment.
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) pip install --quiet --disable-pip-version-check --upgrade pip
+
+$(VENV)/.package: pyproject.toml | $(VENV)/bin/python
+	$(RUN) pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(VENV)/bin/python
+	$(RUN) pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@ $(VENV)/.package
+
+demo: $(VENV)/.package
+	@echo "== a stand-in of all six sources and the four evaluation sets"
+	$(VENV)/bin/hqdata mini --out $(DEMO)/data
+	@echo "== what is there"
+	$(VENV)/bin/hqdata sources --data-root $(DEMO)/data
+	@echo "== shards"
+	$(VENV)/bin/hqdata build --data-root $(DEMO)/data --recipe mini --out $(DEMO)/shards
+	$(VENV)/bin/hqdata build --data-root $(DEMO)/data --recipe mini-evaluation --out $(DEMO)/evaluation
+	@echo "== every byte and pixel re-read"
+	$(VENV)/bin/hqdata check $(DEMO)/shards
+	$(VENV)/bin/hqdata check $(DEMO)/evaluation
+	@echo "== what is in it"
+	$(VENV)/bin/hqdata stats $(DEMO)/shards --html $(DEMO)/stats.html
+	@echo "open $(DEMO)/stats.html in a browser"
+
+test: $(VENV)/.test
+	$(RUN) pytest
+
+lint: $(VENV)/.test
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+
+types: $(VENV)/.test
+	$(RUN) mypy
+
+bench: $(VENV)/.package
+	$(RUN) benchmarks.build
+
+format: $(VENV)/.test
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+
+clean:
+	rm -rf $(VENV) $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis

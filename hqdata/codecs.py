@@ -134,6 +134,8 @@ def jpeg_header(data: bytes) -> tuple[int, int, str]:
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError as error:
+        if b"\xff\xd9" not in data[-1024:]:
+            raise TruncatedError("the file ends too early (no JPEG end mark)") from error
         raise _jpeg_error(error) from error
     return int(width), int(height), str(space)
 

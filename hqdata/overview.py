@@ -46,7 +46,8 @@ class Line:
     """One split: what it is for, where it was found, how many pairs it has.
 
     `pairs` is None where only a build can count them: the split's list lies in a .tar.gz, which an
-    overview does not decompress. `status` is one of found, missing, several (a question to the user), no masks.
+    overview does not decompress. `status` is one of found, missing, several (a question to the
+    user), no masks.
     """
 
     source: str

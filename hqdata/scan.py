@@ -47,11 +47,11 @@ def scan(
     for real_parts, files in _walk(root):
         parts = tuple(map(printable, real_parts))
         plain: dict[str, FileRef] = {}
+        base = str(root.joinpath(*real_parts).absolute())  # once a folder: there are 90,000 files
         for name, info in files:
-            path = root.joinpath(*real_parts, name)
             if archive_stem(name) is None:
                 plain[printable(name)] = FileRef(
-                    container=str(path.absolute()),
+                    container=f"{base}/{name}",
                     how="file",
                     offset=0,
                     num_bytes=info.st_size,
@@ -62,7 +62,7 @@ def scan(
                 continue
             if on_archive is not None:
                 on_archive("/".join((*parts, printable(name))), info.st_size)
-            list_archive(tree, parts, path, spool=spool)
+            list_archive(tree, parts, Path(base) / name, spool=spool)
         if plain:
             tree.folders.append(Folder(parts, (False,) * len(parts), plain))
     tree.folders.sort(key=lambda folder: folder.parts)

@@ -13,7 +13,7 @@ from hqdata.files import no_room, sha256_file, sync_folder, write_whole
 from hqdata.normalise import ProblemError, normalise
 from hqdata.problems import Problem, ProblemKind
 from hqdata.sample import Sample, canonical_json
-from hqdata.shards.dataset import SAMPLES_SCHEMA, STATE_DIR, Row
+from hqdata.shards.dataset import COLUMNS, STATE_DIR, Row
 from hqdata.shards.writer import Placed, ShardWriter
 from hqdata.storage import MAX_FILE_BYTES, DamagedFileError, FileReader, FileRef
 
@@ -170,4 +170,4 @@ def _row(sample: Sample, shard: str, placed: Placed) -> Row:
     for name in ("image", "mask", "record"):
         member = getattr(placed, name)
         row[f"{name}_offset"], row[f"{name}_size"] = member.offset, member.size
-    return {field.name: row[field.name] for field in SAMPLES_SCHEMA}
+    return {name: row[name] for name in COLUMNS}

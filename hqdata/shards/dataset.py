@@ -60,6 +60,8 @@ SAMPLES_SCHEMA = pa.schema(
     metadata={"hqdata_schema_version": str(SCHEMA_VERSION)},
 )
 
+COLUMNS: tuple[str, ...] = tuple(SAMPLES_SCHEMA.names)
+
 Row = dict[str, Any]
 """One row of `samples.parquet`, by column."""
 

@@ -34,19 +34,29 @@ class Placed:
     record: Member
 
 
+_PADDING = b"\0" * BLOCK
+_TEMPLATE = tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
+_MODE = slice(100, 108)
+_SIZE = slice(124, 136)
+_CHECKSUM = slice(148, 156)
+
+
 def header(name: str, size: int) -> bytes:
     """The 512-byte USTAR header of a plain file: mode 0644, owner 0, time 0.
 
     Raises:
         ValueError: the name does not fit into 100 ASCII bytes, or the size into 8 GiB.
     """
-    info = tarfile.TarInfo(name)
-    info.size = size
-    info.mode = 0o644
-    block = info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
-    if len(block) != BLOCK or len(name) > 100:
-        raise ValueError(f"no USTAR header for {name!r}")
-    return block
+    encoded = name.encode("ascii")
+    if not 0 < len(encoded) <= 100 or not 0 <= size < 8**11:
+        raise ValueError(f"no USTAR header for {name!r} of {size} bytes")
+    block = bytearray(_TEMPLATE)
+    block[: len(encoded)] = encoded
+    block[_MODE] = b"0000644\0"
+    block[_SIZE] = b"%011o\0" % size
+    block[_CHECKSUM] = b" " * 8  # the sum is taken with blanks in its own place
+    block[_CHECKSUM] = b"%06o\0 " % sum(block)
+    return bytes(block)
 
 
 class ShardWriter:
@@ -104,10 +114,10 @@ class ShardWriter:
 
     def _member(self, name: str, data: bytes) -> Member:
         self._write(header(name, len(data)))
-        offset = self._position
+        member = Member(self._position, len(data))
         self._write(data)
-        self._write(b"\0" * (-len(data) % BLOCK))
-        return Member(offset, len(data))
+        self._write(_PADDING[: -len(data) % BLOCK])
+        return member
 
     def _write(self, data: bytes) -> None:
         self._file.write(data)

@@ -239,8 +239,8 @@ def _to_rgb(image: Image.Image) -> tuple[Pixels, tuple[str, ...]]:
         return _from_cmyk(image)
     if mode in ("RGBA", "LA", "PA", "RGBa", "La") or (mode == "P" and "transparency" in image.info):
         named = ("palette",) if mode in ("P", "PA") else ()
-        pixels = codecs.pillow_pixels(image, 3, _over_white)
-        return pixels, (*named, "alpha-opaque" if _is_opaque(image) else "alpha-over-white")
+        done = "alpha-opaque" if _is_opaque(image) else "alpha-over-white"
+        return codecs.pillow_pixels(image, 3, _over_white), (*named, done)
     if mode == "P":
         return codecs.pillow_pixels(image, 3, _as_rgb), ("palette",)
     if mode in ("I;16", "I;16B", "I;16L", "I"):

@@ -15,9 +15,10 @@ import cv2
 import numpy as np
 
 from hqdata.mini import texture
-from hqdata.mini.families import SOLID, THIN
 from hqdata.mini.shapes import LACY, Drawing, Family, Rng, place, rasterise, shifted, tones
+from hqdata.mini.solid_families import SOLID
 from hqdata.mini.texture import U8, Colour, f32, hsv, u8
+from hqdata.mini.thin_families import THIN
 
 FAMILIES: dict[str, Family] = {**LACY, **THIN, **SOLID}
 MIN_COVER = 0.012

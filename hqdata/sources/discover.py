@@ -282,11 +282,11 @@ def parse_use(values: Iterable[str], known: Iterable[str], root: Path) -> dict[s
             _check_split(name, split, value)
         given = Path(path)
         if given.is_absolute():
-            try:
-                given = given.resolve().relative_to(root.resolve())
-            except ValueError:
-                raise UserError(
-                    f"--use {value}: the path is not below the data root {root}"
-                ) from None
+            # As it is written first: the tree goes by the names of links, not by their targets.
+            ways = ((given, root.absolute()), (given.resolve(), root.resolve()))
+            below = [path.relative_to(top) for path, top in ways if path.is_relative_to(top)]
+            if not below:
+                raise UserError(f"--use {value}: the path is not below the data root {root}")
+            given = below[0]
         use[f"{name}{slash}{split}"] = given.as_posix().strip("/")
     return use

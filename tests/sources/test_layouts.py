@@ -99,7 +99,10 @@ FORMS: dict[str, Callable[[str], str]] = {
     "below a folder of its name": lambda p: f"{top(p)[0]}/{p}",
     "below two folders of its name": lambda p: f"{top(p)[0]}/{top(p)[0].lower()}/{p}",
     "in another case": other_case,
-    **{f"a{s} of any name": (lambda p, s=s: f"download{s}/{p}") for s in (".zip", ".tar", ".tar.gz")},
+    **{
+        f"a{s} of any name": (lambda p, s=s: f"download{s}/{p}")
+        for s in (".zip", ".tar", ".tar.gz")
+    },
     **{f"its own {s}": (lambda p, s=s: f"{top(p)[0]}{s}/{p}") for s in (".zip", ".tar", ".tar.gz")},
     **{
         f"its own {s} without a top folder": (lambda p, s=s: f"{top(p)[0]}{s}/{top(p)[1]}")
@@ -117,8 +120,16 @@ LAYOUTS = [
 ]
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize(("source", "layout"), LAYOUTS)
+@pytest.mark.parametrize(
+    ("source", "layout", "form"),
+    [
+        (*layout, form)
+        for layout in LAYOUTS
+        for form in FORMS
+        # Nothing then says that the two archives of ECSSD belong together.
+        if (layout[1], form) != ("official, two archives", "unpacked beside its name")
+    ],
+)
 def test_every_layout_is_found_in_every_form(
     tmp_path: Path, source: str, layout: str, form: str
 ) -> None:
@@ -148,7 +159,9 @@ def test_real_pictures_laid_out_like_the_sources_are_all_found(
     arranged: dict[str, Path], layout: str
 ) -> None:
     index = index_of(arranged[layout])
-    chosen = choose(discover(index, resolve(load_recipe("hqseg-44k"), subset=True).splits), index.tree)
+    chosen = choose(
+        discover(index, resolve(load_recipe("hqseg-44k"), subset=True).splits), index.tree
+    )
     for asked, match in chosen:
         assert pair_found(index, asked, match).pairs, asked.source
 

@@ -21,7 +21,14 @@ from hqdata.sources.registry import find_set, load_manifest, load_manifests
 FILES = sorted(manifests_dir().glob("*.yaml"))
 SETS = load_manifests()
 
-TABLE_5 = {"dis": 3000, "thinobject": 4748, "fss": 10000, "duts": 15572, "ecssd": 1000, "msra": 10000}
+TABLE_5 = {
+    "dis": 3000,
+    "thinobject": 4748,
+    "fss": 10000,
+    "duts": 15572,
+    "ecssd": 1000,
+    "msra": 10000,
+}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -338,17 +345,24 @@ class TestChecking:
             (layout(images="../i/*"), "no '.', '..'"),
             (layout(images="i*/*"), "bad component"),  # a wildcard in a folder
             (layout(images="{class}/*"), "begins with a folder name"),
-            (changed(defects=[{"action": "drop", "reason": "r", "reported": "x"}]), "either a pair"),
             (
-                changed(
-                    defects=[{"file": "a", "action": "keep", "reason": "r", "reported": "x"}]
-                ),
+                changed(defects=[{"action": "drop", "reason": "r", "reported": "x"}]),
+                "either a pair",
+            ),
+            (
+                changed(defects=[{"file": "a", "action": "keep", "reason": "r", "reported": "x"}]),
                 "can only be dropped",
             ),
             (
                 changed(
                     defects=[
-                        {"name": "a", "split": "t", "action": "keep", "reason": "r", "reported": "x"}
+                        {
+                            "name": "a",
+                            "split": "t",
+                            "action": "keep",
+                            "reason": "r",
+                            "reported": "x",
+                        }
                     ]
                 ),
                 "no split 't'",

@@ -292,8 +292,11 @@ class TestDefects:
     def test_the_recipes_come_before_the_manifests(self) -> None:
         """bamboo_slip/7 is dropped by the manifest."""
         mine = {**DEFECT, "name": "bamboo_slip/7", "action": "keep"}
-        found = [d.action for d in one({"source": "fss"}, defects=[mine]).defects
-                 if d.name == "bamboo_slip/7"]
+        found = [
+            d.action
+            for d in one({"source": "fss"}, defects=[mine]).defects
+            if d.name == "bamboo_slip/7"
+        ]
         assert found == ["keep", "drop"]
 
     def test_apply_to_their_split_or_to_all(self) -> None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from hqdata.errors import UserError, nearest
 from hqdata.resources import recipes_dir
-from hqdata.sources.manifest import Defect, SetManifest, SplitLayout
+from hqdata.sources.manifest import Defect, MaskValues, SetManifest, ShortName, SplitLayout
 from hqdata.sources.registry import find_set
 from hqdata.storage import archive_stem
 from hqdata.yaml_files import explain, read_yaml
@@ -33,12 +33,12 @@ class RecipeSource(_Model):
     """
 
     source: str = Field(min_length=1)
-    splits: tuple[str, ...] | None = None
+    splits: tuple[ShortName, ...] | None = None
     expect: dict[str, int] | Literal["any"] | int | None = None
     images: str | None = None
     masks: str | None = None
     list: str | None = None
-    mask_values: Literal["auto", "object_ids"] = "auto"
+    mask_values: MaskValues = "auto"
     licence: str = "not-stated"
 
     @model_validator(mode="after")
@@ -104,7 +104,7 @@ class SplitRequest:
     name_list: str | None
     layouts: tuple[tuple[str, SplitLayout], ...]
     sibling_lists: tuple[str, ...]
-    mask_values: Literal["auto", "object_ids"]
+    mask_values: MaskValues
     licence: str
     defects: tuple[Defect, ...]
     manifest: SetManifest | None

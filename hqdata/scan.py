@@ -14,8 +14,6 @@ from hqdata.storage import FileRef, Folder, Tree, archive_stem, is_dropping, pri
 DEFAULT_DATA_ROOT = Path("data")
 """Where sources are looked for when nobody says where."""
 
-_DATASET_MARKS = ("dataset.json", ".hqdata")
-
 
 def scan(
     root: Path,
@@ -87,7 +85,7 @@ def _walk(root: Path) -> Iterator[tuple[tuple[str, ...], list[tuple[str, os.stat
                 f"cannot read the folder: {error.strerror}", where=here, do="check its permissions"
             ) from error
         names = {entry.name for entry in entries}
-        if any(mark in names for mark in _DATASET_MARKS):
+        if ".hqdata" in names or {"dataset.json", "samples.parquet"} <= names:
             continue  # a data set that we built is not one of its own sources
         files: list[tuple[str, os.stat_result]] = []
         folders: list[tuple[str, ...]] = []

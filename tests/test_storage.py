@@ -133,16 +133,30 @@ class TestScan:
                 os.chdir(here)
             assert paths(scan(tmp_path)) == ["./a.jpg"]
 
-    @pytest.mark.parametrize("mark", ["dataset.json", ".hqdata"])
+    @pytest.mark.parametrize(
+        "marks",
+        [
+            (".hqdata/lock",),  # being built
+            ("dataset.json", "samples.parquet"),  # finished, fetched from elsewhere
+        ],
+    )
     def test_a_data_set_built_below_the_data_root_is_not_a_source(
-        self, tmp_path: Path, mark: str
+        self, tmp_path: Path, marks: tuple[str, ...]
     ) -> None:
-        put(tmp_path / "shards" / mark)
+        for mark in marks:
+            put(tmp_path / "shards" / mark)
         put(tmp_path / "shards" / "dis" / "train-00000-of-00001.tar")
         put(tmp_path / "a.jpg")
         tree = scan(tmp_path)
         assert paths(tree) == ["./a.jpg"]
         assert tree.unreadable == {}
+
+    def test_a_file_that_happens_to_be_called_dataset_json_hides_nothing(
+        self, tmp_path: Path
+    ) -> None:
+        put(tmp_path / "dataset.json")
+        put(tmp_path / "a.jpg")
+        assert paths(scan(tmp_path)) == ["./a.jpg", "./dataset.json"]
 
     @pytest.mark.parametrize("kind", ["missing", "file"])
     def test_a_root_that_is_no_folder_is_the_users_mistake(self, tmp_path: Path, kind: str) -> None:

@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -135,8 +135,9 @@ def _build(
     for request, match in chosen:
         tell(f"{request.source} {request.split}: {match.where} (layout: {match.layout})")
         pairings[(request.source, request.split)] = pair_found(index, request, match)
+    requests = [replace(r, mask_values=m.spec.mask_values or r.mask_values) for r, m in chosen]
     pairings = find_duplicate_keys(pairings)
-    tasks = plan(resolved.splits, pairings, resolved.recipe)
+    tasks = plan(requests, pairings, resolved.recipe)
     _clear_leftovers(out, tasks, prune=options.prune)
     num_kept = _write_missing(tasks, out, options.workers, reporter, tell)
     layouts = {f"{r.source}/{r.split}": m.layout for r, m in chosen}

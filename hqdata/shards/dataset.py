@@ -180,6 +180,12 @@ class Dataset:
             raise DatasetError(
                 f"{SAMPLES_FILE} has other columns than schema version {SCHEMA_VERSION}", where=path
             )
+        unknown = set(table["shard"].unique().to_pylist()) - {s.path for s in info.shards}
+        if unknown:
+            raise DatasetError(
+                f"{SAMPLES_FILE} names shards that {DATASET_FILE} has not, e.g. {min(unknown)!r}",
+                where=path,
+            )
         return cls(root, info, table)
 
     def __len__(self) -> int:

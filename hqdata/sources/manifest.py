@@ -21,6 +21,8 @@ from pydantic import (
 ShortName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=24)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
+MaskValues = Literal["auto", "object_ids"]
+
 DefectAction = Literal["drop", "resize_mask", "accept", "keep"]
 """drop: leave the pair (or the one file) out · resize_mask: bring the mask to the picture's size ·
 accept: take a pair that would be a problem (a mislabelled, damaged or ambiguous file) as it decodes
@@ -95,6 +97,9 @@ class SplitLayout(_Model):
     images: str
     masks: str
     list: str | None = Field(default=None, description="text file of the names in this split")
+    mask_values: MaskValues | None = Field(
+        default=None, description="how levels are read in this layout, if not as in the others"
+    )
     within: str | None = Field(
         default=None, description="folder that the release has these in; stands in the record only"
     )
@@ -151,7 +156,7 @@ class SetManifest(_Model):
     citation: str = Field(description="BibTeX")
     licence: Licence
     archives: tuple[Archive, ...] = ()
-    masks: Literal["auto", "object_ids"] = Field(
+    masks: MaskValues = Field(
         default="auto", description="object_ids: every non-zero value is an object"
     )
     splits: dict[ShortName, SplitFacts] = Field(min_length=1)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from hqdata.errors import UserError, nearest
 from hqdata.resources import recipes_dir
-from hqdata.sources.manifest import Defect, MaskValues, SetManifest, ShortName, SplitLayout
+from hqdata.sources.manifest import Defect, MaskValues, SetManifest, SplitLayout
 from hqdata.sources.registry import find_set
 from hqdata.storage import archive_stem
 from hqdata.yaml_files import explain, read_yaml
@@ -33,7 +33,7 @@ class RecipeSource(_Model):
     """
 
     source: str = Field(min_length=1)
-    splits: tuple[ShortName, ...] | None = None
+    splits: tuple[str, ...] | None = None
     expect: dict[str, int] | Literal["any"] | int | None = None
     images: str | None = None
     masks: str | None = None
@@ -182,7 +182,7 @@ def _locate(name: str, beside: Path | None) -> Path:
 
 
 _OWN_NAME = r"[a-z0-9][a-z0-9_]{0,23}"
-"""Of a source or split of one's own: it becomes a part of keys, folders and shard names."""
+"""Of a source of one's own: it becomes a part of keys and folders."""
 
 
 def _source_name(item: RecipeSource) -> str:
@@ -303,11 +303,6 @@ def _requests(recipe: Recipe, item: RecipeSource, *, subset: bool) -> list[Split
         raise UserError(
             f"source {name!r}: a pair of folders is one split, not {len(splits)}",
             do="give each split a source of its own",
-        )
-    elif not re.fullmatch(_OWN_NAME, splits[0]):
-        raise UserError(
-            f"source {name!r}: {splits[0]!r} cannot name a split",
-            expected="lower-case letters, digits and underscores, at most 24",
         )
     if isinstance(item.expect, int) and len(splits) > 1:
         raise UserError(

@@ -11,6 +11,7 @@ import struct
 import tarfile
 import tempfile
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -188,7 +189,7 @@ class TestHostileNames:
     def test_nothing_is_written_outside_the_spool_folder(self, tmp_path: Path, kind: str) -> None:
         suffix = "zip" if kind.startswith("zip") else kind
         root = tmp_path / "data"
-        pack(root / f"s.{suffix}", kind, {name: b"2" for name in HOSTILE_NAMES})
+        pack(root / f"s.{suffix}", kind, dict.fromkeys(HOSTILE_NAMES, b"2"))
         before = sorted(tmp_path.rglob("*"))
         spool = tmp_path / "spool"
         tree = scan(root, spool=spool)
@@ -360,7 +361,7 @@ class TestHostileZips:
         path.write_bytes(bytes(raw))
         folder = scan(tmp_path).folders[0]
         with FileReader() as reader:
-            with pytest.raises(DamagedFileError, match="CRC-32|decompressed|listed"):
+            with pytest.raises(DamagedFileError, match=r"CRC-32|decompressed|listed"):
                 reader.read(folder.files["a.jpg"])
             assert reader.read(folder.files["b.jpg"]) == b"2"
 
@@ -528,9 +529,7 @@ class TestFuzz:
             with FileReader() as reader:
                 for folder in tree.folders:
                     for ref in folder.files.values():
-                        try:
+                        with suppress(DamagedFileError):
                             assert len(reader.read(ref)) == ref.size
-                        except DamagedFileError:
-                            outcomes.add("damaged")
         assert {"unreadable", "listed"} <= outcomes
         assert os.listdir(tmp_path) and set(os.listdir(tmp_path)) <= {"whole", "data", "spool"}

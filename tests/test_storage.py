@@ -158,6 +158,11 @@ class TestScan:
         put(tmp_path / "a.jpg")
         assert paths(scan(tmp_path)) == ["./a.jpg", "./dataset.json"]
 
+    def test_a_dataset_json_of_somebody_else_hides_nothing(self, tmp_path: Path) -> None:
+        put(tmp_path / "d" / "dataset.json")
+        put(tmp_path / "d" / "a.jpg")
+        assert paths(scan(tmp_path)) == ["d/a.jpg", "d/dataset.json"]
+
     @pytest.mark.parametrize("kind", ["missing", "file"])
     def test_a_root_that_is_no_folder_is_the_users_mistake(self, tmp_path: Path, kind: str) -> None:
         root = tmp_path / "root"
@@ -183,10 +188,7 @@ class TestScan:
             scan(tmp_path)
 
     def test_a_name_that_is_no_utf8_is_spelt_out_and_still_opens(self, tmp_path: Path) -> None:
-        root = os.fsencode(tmp_path)
-        os.mkdir(root + b"/caf\xe9")
-        with open(root + b"/caf\xe9/\xff.jpg", "wb") as file:
-            file.write(b"123")
+        put(Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9/\xff.jpg")), b"123")
         tree = scan(tmp_path)
         assert paths(tree) == ["caf%E9/%FF.jpg"]
         with FileReader() as reader:

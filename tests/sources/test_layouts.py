@@ -299,7 +299,7 @@ class TestMissing:
     def test_images_without_masks_are_said_to_be_there(
         self, tmp_path: Path, source: str, files: list[str], where: str, masks: str
     ) -> None:
-        put(tmp_path, {name: b"x" for name in files})
+        put(tmp_path, dict.fromkeys(files, b"x"))
         found = look(tmp_path, source)
         with pytest.raises(MissingSourceError) as caught:
             choose(found, index_of(tmp_path).tree)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from hqdata.errors import UserError, nearest
 from hqdata.resources import recipes_dir
-from hqdata.sources.manifest import Defect, MaskValues, SetManifest, SplitLayout
+from hqdata.sources.manifest import Defect, MaskValues, SetManifest, ShortName, SplitLayout
 from hqdata.sources.registry import find_set
 from hqdata.storage import archive_stem
 from hqdata.yaml_files import explain, read_yaml
@@ -33,7 +33,7 @@ class RecipeSource(_Model):
     """
 
     source: str = Field(min_length=1)
-    splits: tuple[str, ...] | None = None
+    splits: tuple[ShortName, ...] | None = None
     expect: dict[str, int] | Literal["any"] | int | None = None
     images: str | None = None
     masks: str | None = None

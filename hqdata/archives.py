@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import re
+import shutil
 import stat
 import tarfile
 import zipfile
@@ -264,7 +265,4 @@ def _gzip_listing(path: Path) -> Iterator[_Member]:
 
 def remove_spool(spool: Path) -> None:
     """Deletes what `scan` decompressed into `spool`."""
-    if spool.is_dir():
-        for file in spool.glob("*.tar"):
-            file.unlink(missing_ok=True)
-        spool.rmdir()
+    shutil.rmtree(spool, ignore_errors=True)

@@ -98,7 +98,7 @@ def sources(
     data_root: DataRoot = DEFAULT_DATA_ROOT,
     use: Annotated[
         list[str] | None,
-        typer.Option("--use", metavar="SOURCE=PATH", help="Which of several places to read."),
+        typer.Option("--use", metavar="SOURCE[/SPLIT]=PATH", help="Which of several to read."),
     ] = None,
 ) -> None:
     """Show every source and evaluation set: found or missing, layout, pairs, where to get it."""
@@ -128,7 +128,7 @@ def build(
     workers: Workers = None,
     use: Annotated[
         list[str] | None,
-        typer.Option("--use", metavar="SOURCE=PATH", help="Which of several places to read."),
+        typer.Option("--use", metavar="SOURCE[/SPLIT]=PATH", help="Which of several to read."),
     ] = None,
     subset: Annotated[
         bool,

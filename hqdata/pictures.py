@@ -289,10 +289,10 @@ def _from_cmyk(image: Image.Image) -> tuple[Pixels, tuple[str, ...]]:
                 "CMYK",
                 "RGB",
             )
+            pixels = codecs.pillow_pixels(image, 3, lambda strip: _transformed(strip, to_srgb))
+            return pixels, ("cmyk", "icc-to-srgb")
         except (ImageCms.PyCMSError, *codecs.PILLOW_ERRORS):
-            return codecs.pillow_pixels(image, 3, _as_rgb), ("cmyk",)
-        pixels = codecs.pillow_pixels(image, 3, lambda strip: _transformed(strip, to_srgb))
-        return pixels, ("cmyk", "icc-to-srgb")
+            pass  # a profile that cannot be used is as good as none
     return codecs.pillow_pixels(image, 3, _as_rgb), ("cmyk",)
 
 

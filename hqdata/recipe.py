@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -24,6 +24,9 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Count = Annotated[int, Field(strict=True, ge=1)]
+
+
 class RecipeSource(_Model):
     """One line of `sources`: a data set that has a manifest, or a pair of folders of your own.
 
@@ -34,7 +37,7 @@ class RecipeSource(_Model):
 
     source: str = Field(min_length=1)
     splits: tuple[ShortName, ...] | None = None
-    expect: dict[str, int] | Literal["any"] | int | None = None
+    expect: dict[str, Count] | Literal["any"] | Count | None = None
     images: str | None = None
     masks: str | None = None
     list: str | None = None
@@ -141,6 +144,8 @@ def recipe_names() -> list[str]:
 def load_recipe(name_or_path: str | Path, _chain: tuple[Path, ...] = ()) -> Recipe:
     """A recipe by name or path, with what it extends merged in.
 
+    A source that both name is as the extending recipe says.
+
     Raises:
         UserError: no such recipe, an unknown key, or recipes that extend each other in a circle.
     """
@@ -160,8 +165,11 @@ def load_recipe(name_or_path: str | Path, _chain: tuple[Path, ...] = ()) -> Reci
         return select(recipe, exclude=recipe.exclude) if recipe.exclude else recipe
     base = load_recipe(recipe.extends, (*_chain, path))
     changed = {k: getattr(recipe, k) for k in recipe.model_fields_set - {"extends", "exclude"}}
-    for joined in ("sources", "defects", "must_not_overlap"):
+    for joined in ("defects", "must_not_overlap"):
         changed[joined] = (*getattr(recipe, joined), *getattr(base, joined))
+    named = {_source_name(item) for item in recipe.sources}
+    inherited = (item for item in base.sources if _source_name(item) not in named)
+    changed["sources"] = (*recipe.sources, *inherited)
     merged = base.model_copy(update=changed)
     return select(merged, exclude=recipe.exclude)
 

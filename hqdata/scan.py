@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -94,8 +95,14 @@ def _walk(root: Path) -> Iterator[tuple[tuple[str, ...], list[tuple[str, os.stat
                 continue
             try:
                 info = entry.stat()
-            except OSError:  # a dangling link
-                continue
+            except OSError as error:
+                if error.errno in (errno.ENOENT, errno.ELOOP):
+                    continue  # a link to nowhere, or in a circle
+                raise UserError(
+                    f"cannot look at it: {error.strerror}",
+                    where=here / entry.name,
+                    do="check the permissions of its folder",
+                ) from error
             if stat.S_ISDIR(info.st_mode):
                 folders.append((*parts, entry.name))
             elif stat.S_ISREG(info.st_mode):

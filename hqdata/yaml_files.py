@@ -13,6 +13,21 @@ from hqdata.errors import UserError, nearest
 MAX_BYTES = 4 * 2**20
 
 
+class _Loader(yaml.SafeLoader):
+    """The safe loader, but a key that stands twice in one table is an error, not the last wins."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
+            if key is not None and key != "<<" and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands there twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path, what: str) -> Any:
     """The document in `path`, parsed by the safe loader.
 
@@ -29,7 +44,7 @@ def read_yaml(path: Path, what: str) -> Any:
     except UnicodeDecodeError as error:
         raise UserError(f"{what} is not UTF-8 text", where=path) from error
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=_Loader)  # a SafeLoader
     except yaml.YAMLError as error:
         problem = getattr(error, "problem", None) or "it cannot be parsed"
         mark = getattr(error, "problem_mark", None)

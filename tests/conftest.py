@@ -1,4 +1,4 @@
-"""What all tests share: real pictures where they are to be had, small pictures made on the spot elsewhere."""
+"""What all tests share: real pictures, where they are to be had."""
 
 from __future__ import annotations
 

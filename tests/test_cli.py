@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from support.builds import bytes_of, hqdata, own_sources, write_recipe
+from support.pictures import encode, photo
 
 from hqdata.problems import Problem, ProblemKind
 from hqdata.shards.dataset import Dataset
-from support.builds import bytes_of, hqdata, own_sources, write_recipe
-from support.pictures import encode, photo
 
 
 def _zipped(root: Path, target: Path) -> Path:
@@ -34,7 +34,7 @@ def _zipped(root: Path, target: Path) -> Path:
 def test_real_pictures_build_check_and_count_clean_from_folders_and_archives(
     arranged: dict[str, Path], tmp_path: Path, layout: str
 ) -> None:
-    """Both layouts, as folders and zipped: exit 0, and one digest for a layout however it is packed."""
+    """Both layouts, as folders and zipped: exit 0, and one digest however it is packed."""
     zipped = _zipped(arranged[layout], tmp_path / "zipped")
     digests = set()
     for name, root in {"folder": arranged[layout], "zip": zipped}.items():
@@ -162,7 +162,7 @@ def _claim_huge(path: Path) -> None:
 def test_each_kind_of_damage_is_one_named_problem_and_the_rest_is_built(
     arranged: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Real pictures of DIS5K's layout damaged in every way: exit 1, each named, nothing else lost."""
+    """Real pictures damaged in every way: exit 1, each named, nothing else lost."""
     root = tmp_path / "data"
     shutil.copytree(arranged["official"] / "DIS5K", root / "DIS5K")
     images = sorted((root / "DIS5K" / "DIS-TR" / "im").iterdir())
@@ -264,7 +264,7 @@ def test_the_overview_lists_every_source_with_layout_and_counts(arranged: dict[s
 
 
 def test_the_stand_in_goes_the_whole_way(tmp_path: Path) -> None:
-    """mini, build, check, stats with a page, for training and evaluation sets: complete and clean."""
+    """mini, build, check, stats with a page, for both kinds of sets: complete and clean."""
     data = tmp_path / "data-mini"
     made = hqdata("mini", "--out", data)
     assert made.returncode == 0, made.stderr

@@ -78,7 +78,8 @@ class ShardReader:
 
             while any(block := take(BLOCK)):
                 yield self._member(block, take)
-            take(BLOCK)
+            if any(take(BLOCK)):
+                raise ShardError("the end of the shard is not zero", self.num_bytes - BLOCK)
             rest = 0
             while tail := file.read(2**20):
                 self._digest.update(tail)

@@ -18,7 +18,7 @@ from hqdata.sources.layouts import Match, TreeIndex
 from hqdata.sources.manifest import Archive, SetManifest
 from hqdata.sources.pairing import Pairing, pair
 from hqdata.sources.registry import find_set
-from hqdata.storage import DamagedFileError, FileReader, Tree
+from hqdata.storage import DamagedFileError, FileReader, Tree, archive_stem
 
 MAX_LIST_BYTES = 16 * 2**20
 
@@ -46,7 +46,8 @@ def discover(
     Args:
         index: the data root's tree.
         requests: the splits to look for.
-        use: source, or source/split -> path below the data root that its images have to lie in.
+        use: source, or source/split -> path below the data root that its images or its masks have
+            to lie in.
     """
     use = use or {}
     return [
@@ -60,7 +61,7 @@ def discover(
 
 
 def _discover_one(index: TreeIndex, request: SplitRequest, within: str | None) -> Found:
-    candidates: dict[tuple[str, ...], Match] = {}
+    candidates: dict[tuple[str, ...], list[Match]] = {}
     partial: dict[tuple[str, ...], Match] = {}
     for name, spec in request.layouts:
         for match in index.find(spec, name):
@@ -72,18 +73,26 @@ def _discover_one(index: TreeIndex, request: SplitRequest, within: str | None) -
             if match.masks is None:
                 partial.setdefault(images, match)
             elif _lists_there(index, match):
-                # The same images in a later layout: the manifest lists layouts by preference.
-                candidates.setdefault(images, match)
+                # The same images in a later layout do not count: the manifest lists layouts by
+                # preference. The same images with other masks do: that is a question.
+                same = candidates.setdefault(images, [])
+                if not same or same[0].layout == name:
+                    same.append(match)
     return Found(
         request,
-        tuple(candidates.values()),
+        tuple(match for same in candidates.values() for match in same),
         tuple(m for images, m in partial.items() if images not in candidates),
     )
 
 
 def _lies_in(match: Match, within: str) -> bool:
+    """Whether all of its images, or all of its masks, lie below a path."""
     wanted = PurePosixPath(within).parts
-    return all(folder.parts[: len(wanted)] == wanted for _, folder in match.images.folders)
+    groups = [match.images] if match.masks is None else [match.images, match.masks]
+    return any(
+        all(folder.parts[: len(wanted)] == wanted for _, folder in group.folders)
+        for group in groups
+    )
 
 
 def _lists_there(index: TreeIndex, match: Match) -> bool:
@@ -172,9 +181,10 @@ def _settles(items: list[Found]) -> str | None:
     places: dict[tuple[str, ...], None] = {}
     for item in items:
         for match in item.candidates:
-            folders = [folder.parts for _, folder in match.images.folders]
-            shared = PurePosixPath(commonpath(["/".join(parts) for parts in folders])).parts
-            places.update((shared[:depth], None) for depth in range(1, len(shared) + 1))
+            for group in (match.images, match.masks or match.images):
+                paths = ["/".join(folder.parts) for _, folder in group.folders]
+                shared = PurePosixPath(commonpath(paths)).parts
+                places.update((shared[:depth], None) for depth in range(1, len(shared) + 1))
     for place in sorted(places, key=len):
         path = "/".join(place)
         if all(sum(_lies_in(m, path) for m in item.candidates) == 1 for item in items):
@@ -257,6 +267,14 @@ def _check_split(source: str, split: str, value: str) -> None:
         )
 
 
+def _exists(root: Path, path: Path) -> bool:
+    """Whether a path below the root is there; of one into an archive, whether the archive is."""
+    return any(
+        (root / part).exists() and (part == path or archive_stem(part.name) is not None)
+        for part in (path, *path.parents)
+    )
+
+
 def parse_use(values: Iterable[str], known: Iterable[str], root: Path) -> dict[str, str]:
     """`["dis=DIS5K.zip"]` as {"dis": "DIS5K.zip"}, paths below the data root.
 
@@ -288,5 +306,12 @@ def parse_use(values: Iterable[str], known: Iterable[str], root: Path) -> dict[s
             if not below:
                 raise UserError(f"--use {value}: the path is not below the data root {root}")
             given = below[0]
+        elif not _exists(root, given) and given.absolute().is_relative_to(root.absolute()):
+            given = given.absolute().relative_to(root.absolute())  # as the shell completes it
+        if not _exists(root, given):
+            raise UserError(
+                f"--use {value}: there is no {given.as_posix()!r} below the data root {root}",
+                expected="a folder or an archive, or a folder in an archive, e.g. DIS5K.zip/DIS5K",
+            )
         use[f"{name}{slash}{split}"] = given.as_posix().strip("/")
     return use

@@ -201,16 +201,16 @@ def test_seed_changes_pictures_but_not_names(tmp_path: Path) -> None:
     assert all(one[name] != two[name] for name in one)
 
 
-class Stop(Exception):
+class StopError(Exception):
     """Stands for a run that is killed."""
 
 
 def test_a_run_cut_short_is_continued_to_the_same_bytes(quick: Path, tmp_path: Path) -> None:
     def stop(done: int, total: int) -> None:
         if done == 45:
-            raise Stop
+            raise StopError
 
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         make_mini(tmp_path, workers=1, sets=QUICK, progress=stop)
     assert (tmp_path / "mini.partial.json").exists() and not (tmp_path / "mini.json").exists()
     made = sorted(tmp_path.rglob("*.jpg"))

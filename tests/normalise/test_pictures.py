@@ -244,6 +244,14 @@ def test_the_colour_profile_of_an_rgb_picture_travels_along() -> None:
         assert image.info["icc_profile"] == PROFILE
 
 
+def test_a_cmyk_picture_with_a_colour_profile_that_is_broken_or_of_rgb_is_read_without() -> None:
+    for profile in (PROFILE, b"nonsense" * 40):
+        picture = make(save(CMYK, "JPEG", quality=98, icc_profile=profile))
+        assert picture.changes == "cmyk, jpeg-q100"
+        with Image.open(io.BytesIO(picture.data)) as image:
+            assert image.info.get("icc_profile") in (None, profile)
+
+
 @pytest.mark.parametrize("progressive", [False, True])
 def test_damage_can_be_accepted_and_is_then_written_down(progressive: bool) -> None:
     whole = encode(photo(0, 200, 150), progressive=progressive)

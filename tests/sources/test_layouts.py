@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import shlex
+import shutil
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -15,12 +16,13 @@ from typing import Any
 import pytest
 
 from hqdata.errors import AmbiguousSourceError, MissingSourceError, UserError
-from hqdata.recipe import Recipe, SplitRequest, load_recipe, resolve
+from hqdata.recipe import Recipe, RecipeSource, SplitRequest, load_recipe, resolve
 from hqdata.scan import scan
 from hqdata.sources.discover import Found, choose, discover, pair_found, parse_use, suggest_use
 from hqdata.sources.layouts import TreeIndex, accepts, stem_of, suffix_of
 from hqdata.sources.manifest import SplitLayout
 from hqdata.sources.registry import load_manifests
+from support.pictures import write_pair
 
 Files = dict[str, bytes]
 
@@ -411,8 +413,24 @@ class TestUseOption:
             ("DIS5K/train=a", {"dis/train": "a"}),
         ],
     )
-    def test_names_a_source_and_a_path(self, value: str, use: dict[str, str]) -> None:
-        assert parse_use([value], ["dis", "fss"], Path("data")) == use
+    def test_names_a_source_and_a_path(
+        self, tmp_path: Path, value: str, use: dict[str, str]
+    ) -> None:
+        (tmp_path / "a" / "b").mkdir(parents=True)
+        (tmp_path / "a=b").mkdir()
+        (tmp_path / "DIS5K.zip").touch()
+        assert parse_use([value], ["dis", "fss"], tmp_path) == use
+
+    def test_takes_a_path_as_the_shell_completes_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "DIS5K.zip").touch()
+        monkeypatch.chdir(tmp_path)
+        assert parse_use(["dis=data/DIS5K.zip"], ["dis"], Path("data")) == {"dis": "DIS5K.zip"}
+        assert parse_use(["dis=DIS5K.zip/DIS5K"], ["dis"], Path("data")) == {
+            "dis": "DIS5K.zip/DIS5K"
+        }
 
     def test_takes_an_absolute_path_below_the_data_root(self, tmp_path: Path) -> None:
         (tmp_path / "a").mkdir()
@@ -436,11 +454,29 @@ class TestUseOption:
             ("coift=a", "no source 'coift' in this recipe"),
             ("dis/trian=a", "did you mean 'train'"),
             ("dis=/elsewhere", "not below the data root"),
+            ("dis=DIS5K.zpi", "there is no 'DIS5K.zpi' below the data root"),
         ],
     )
     def test_a_slip_is_answered(self, tmp_path: Path, value: str, message: str) -> None:
         with pytest.raises(UserError, match=message):
             parse_use([value], ["dis", "fss"], tmp_path)
+
+
+def test_other_masks_for_the_same_images_are_a_question_too(tmp_path: Path) -> None:
+    """ECSSD's images once, its masks both unpacked and as the archive."""
+    write_pair(tmp_path / "images", tmp_path / "ground_truth_mask", "0001")
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        archive.write(tmp_path / "images" / "0001.jpg", "images/0001.jpg")
+    shutil.rmtree(tmp_path / "images")
+    with zipfile.ZipFile(tmp_path / "ground_truth_mask.zip", "w") as archive:
+        archive.write(tmp_path / "ground_truth_mask" / "0001.png", "ground_truth_mask/0001.png")
+    index = TreeIndex(scan(tmp_path))
+    request = resolve(Recipe(name="x", sources=(RecipeSource(source="ecssd"),))).splits
+    (found,) = discover(index, request)
+    assert len(found.candidates) == 2
+    answer = {"ecssd": "ground_truth_mask.zip"}
+    (settled,) = discover(index, request, answer)
+    assert [m.masks.archive for m in settled.candidates if m.masks] == ["ground_truth_mask.zip"]
 
 
 @pytest.mark.parametrize(

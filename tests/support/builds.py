@@ -1,4 +1,4 @@
-"""Small sources of one's own and builds of them, for tests that care about the build, not the pictures."""
+"""Small sources of one's own, and builds of them."""
 
 from __future__ import annotations
 
@@ -36,10 +36,9 @@ def own_recipe(names: Sequence[str], **settings: object) -> ResolvedRecipe:
 
 def write_recipe(path: Path, names: Sequence[str], *lines: str) -> Path:
     """The same as a YAML file, for the command line."""
-    text = ["name: own", "sources:"]
-    for name in names:
-        text.append(f"  - {{source: {name}, images: {name}/images, masks: {name}/masks}}")
-    path.write_text("\n".join([*text, *lines]) + "\n", encoding="utf-8")
+    listed = [f"  - {{source: {n}, images: {n}/images, masks: {n}/masks}}" for n in names]
+    text = "\n".join(["name: own", "sources:", *listed, *lines])
+    path.write_text(text + "\n", encoding="utf-8")
     return path
 
 

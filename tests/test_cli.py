@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from support.builds import bytes_of, hqdata, own_sources, write_recipe
-from support.pictures import encode, photo
 
 from hqdata.problems import Problem, ProblemKind
 from hqdata.shards.dataset import Dataset
+from support.builds import bytes_of, hqdata, own_sources, write_recipe
+from support.pictures import encode, photo
 
 
 def _zipped(root: Path, target: Path) -> Path:

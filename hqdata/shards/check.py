@@ -19,16 +19,18 @@ from hqdata.masks import Gray, measure
 from hqdata.pictures import Pixels, pixel_digest
 from hqdata.problems import read_jsonl
 from hqdata.progress import Reporter, Silent
-from hqdata.sample import Record
+from hqdata.sample import Record, canonical_json
 from hqdata.shards.dataset import (
     PROBLEMS_FILE,
     SAMPLES_FILE,
+    TIMM_FILE,
     Dataset,
     DatasetInfo,
     Row,
     ShardInfo,
     dataset_digest,
     read_info,
+    timm_info,
 )
 from hqdata.shards.reader import RawMember, ShardError, ShardReader
 from hqdata.shards.writer import MASK_EXT, RECORD_EXT
@@ -194,6 +196,7 @@ def _check_folder(root: Path, info: DatasetInfo) -> list[Damage]:
         for path in sorted(root.glob("*/*.tar"))
         if path.relative_to(root).as_posix() not in known
     ]
+    damages += _check_timm_file(root, info)
     try:
         problems = read_jsonl(root / PROBLEMS_FILE)
     except DatasetError as error:
@@ -202,6 +205,20 @@ def _check_folder(root: Path, info: DatasetInfo) -> list[Damage]:
         message = f"{len(problems)} problems here, {info.num_problems} in dataset.json"
         damages.append(Damage(PROBLEMS_FILE, "", message))
     return damages
+
+
+def _check_timm_file(root: Path, info: DatasetInfo) -> list[Damage]:
+    splits: dict[str, list[str]] = defaultdict(list)
+    for shard in info.shards:
+        source, _, name = shard.path.partition("/")
+        splits[f"{source}-{name.rsplit('-', 3)[0]}"].append(shard.path)
+    try:
+        actual = (root / TIMM_FILE).read_bytes()
+    except OSError as error:
+        return [Damage(TIMM_FILE, "", f"cannot be read: {error.strerror}")]
+    if actual != canonical_json(timm_info(info.shards, dict(splits))):
+        return [Damage(TIMM_FILE, "", "does not say what dataset.json does")]
+    return []
 
 
 def check_shard(
@@ -310,9 +327,22 @@ def _compare_pixels(record: Record, pixels: Pixels, values: Gray) -> list[tuple[
     figures = measure(values)
     if figures is None:
         return [*found, ("the mask", "is empty")]
-    told = (record.mask_area_fraction, record.box, record.mask_components)
-    if (round(figures.area_fraction, 8), figures.box, figures.num_components) != told:
-        found.append(("the mask's figures", f"do not fit the record's {told}"))
+    told = (
+        record.mask_area_fraction,
+        record.mask_soft_fraction,
+        record.mask_thinness,
+        record.box,
+        record.mask_components,
+    )
+    measured = (
+        round(figures.area_fraction, 8),
+        round(figures.soft_fraction, 8),
+        round(figures.thinness, 4),
+        figures.box,
+        figures.num_components,
+    )
+    if measured != told:
+        found.append(("the mask's figures", f"are {measured}, not the record's {told}"))
     return found
 
 

@@ -9,12 +9,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from support.builds import build_own, bytes_of, hqdata, own_sources, write_recipe
 
 from hqdata.build.plan import num_shards, shuffled
 from hqdata.recipe import Recipe
 from hqdata.sources.pairing import File, Pair
 from hqdata.storage import FileRef
+from support.builds import build_own, bytes_of, hqdata, own_sources, write_recipe
 
 NAMES = ["flowers", "tools"]
 SETTINGS = {"samples_per_shard": 3, "seed": 7}

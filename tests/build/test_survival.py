@@ -13,6 +13,12 @@ import time
 from pathlib import Path
 
 import pytest
+
+from hqdata.build.run import BuildOptions, build
+from hqdata.build.work import sidecar_path
+from hqdata.errors import BusyError, InterruptedBuildError, UserError
+from hqdata.shards.check import check
+from hqdata.shards.dataset import Dataset
 from support.builds import (
     build_own,
     bytes_of,
@@ -23,12 +29,6 @@ from support.builds import (
     own_sources,
     write_recipe,
 )
-
-from hqdata.build.run import BuildOptions, build
-from hqdata.build.work import sidecar_path
-from hqdata.errors import BusyError, InterruptedBuildError, UserError
-from hqdata.shards.check import check
-from hqdata.shards.dataset import Dataset
 
 NAMES = ["flowers", "tools"]
 SETTINGS = {"samples_per_shard": 4}

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from support.pictures import disc, encode, photo
 
 from hqdata import codecs
 from hqdata.codecs import CodecError, DamagedError, TooLargeError, TruncatedError
 from hqdata.masks import read_mask
 from hqdata.pictures import make_picture
+from support.pictures import disc, encode, photo
 
 LIMIT = 120_000_000
 JPEG = encode(photo(1))

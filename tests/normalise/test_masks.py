@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
-from support.pictures import disc, encode, photo
 
 from hqdata.masks import AmbiguousMaskError, Mask, measure, read_mask
+from support.pictures import disc, encode, photo
 
 LIMIT = 120_000_000
 HARD = disc(soft=False)

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from support.pictures import disc, encode, photo
 
 from hqdata.normalise import Origin, ProblemError, Settings, normalise
 from hqdata.problems import ProblemKind
 from hqdata.sample import Record, canonical_json
+from support.pictures import disc, encode, photo
 
 ORIGIN = Origin("own-a", "own", "all", "CC0-1.0", "images/a.jpg", "masks/a.png")
 IMAGE = encode(photo(1))

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
-from support.pictures import encode, photo
 
 from hqdata.codecs import CodecError, DamagedError, TruncatedError
 from hqdata.pictures import Picture, exif_orientation, make_picture, pixel_digest, turn_upright
+from support.pictures import encode, photo
 
 LIMIT = 120_000_000
 

@@ -7,17 +7,18 @@ import shutil
 import time
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from support.builds import build_own, own_sources
-from support.pictures import encode, photo
 
 from hqdata.errors import DatasetError
 from hqdata.shards.check import check
 from hqdata.shards.dataset import Dataset, write_samples
 from hqdata.shards.reader import ShardReader
+from support.builds import build_own, own_sources
+from support.pictures import encode, photo
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +159,8 @@ def test_a_shard_with_a_proper_end_but_too_few_samples_is_found(data: Path) -> N
             "problems.jsonl",
             "cannot be read",
         ),  # rows without their fields
+        (lambda d: (d / "_info.json").unlink(), "_info.json", "cannot be read"),  # timm's file
+        (lambda d: flip(d / "_info.json", 40), "_info.json", "does not say"),
         (lambda d: (d / "problems.jsonl").write_bytes(b"\xff\xfe"), "problems.jsonl", "cannot"),
     ],
 )
@@ -208,6 +211,19 @@ def test_two_equal_keys_and_a_missing_row_are_found(data: Path) -> None:
     assert ("samples.parquet", rows[0]["key"], "the key stands there 2 times") in full
     write_samples(data / "samples.parquet", rows[1:])
     assert any("number of samples: 7 here, 6" in message for _, _, message in found(data))
+
+
+def test_figures_that_were_never_measured_are_found_though_every_digest_fits(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import hqdata.shards.check as module
+
+    measured = module.measure
+    monkeypatch.setattr(
+        module, "measure", lambda values: replace(measured(values), soft_fraction=0.5)
+    )
+    assert all("the mask's figures are" in message for _, _, message in found(data))
+    assert len(found(data)) == 7
 
 
 def _edit(root: Path, change: Callable[[dict], object]) -> None:  # type: ignore[type-arg]

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from support.builds import build_own, own_sources
-from support.pictures import disc, encode, photo
 
 from hqdata.masks import measure
 from hqdata.shards.dataset import Dataset
+from support.builds import build_own, own_sources
+from support.pictures import disc, encode, photo
 
 
 @pytest.fixture(scope="module")
@@ -144,9 +144,8 @@ def test_timm_reads_them(
     from timm.data.readers import create_reader
 
     reader = create_reader(
-        f"wds/{built}", root=str(built), split=split, is_training=False, batch_size=4,
-        input_key="jpg", target_key="json", target_name=target,
-    )  # fmt: skip
+        f"wds/{built.name}", root=str(built), split=split, batch_size=4, target_key=target
+    )
     expected = [row for row in rows.values() if source in (None, row["source"])]
     assert len(reader) == len(expected)
     got = [(np.asarray(image.convert("RGB")), value) for image, value in reader]

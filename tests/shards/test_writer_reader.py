@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.pictures import disc, encode, photo
 
 from hqdata.normalise import Origin, Settings, normalise
 from hqdata.sample import Sample
 from hqdata.shards.reader import ShardError, ShardReader
 from hqdata.shards.writer import BLOCK, Placed, ShardWriter, header
+from support.pictures import disc, encode, photo
 
 
 def sample(number: int) -> Sample:

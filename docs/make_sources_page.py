@@ -11,8 +11,8 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from hqdata.sources.manifest import Defect, SetManifest, SplitFacts
-from hqdata.sources.registry import load_manifests
+from hqdata.catalogue.manifest import Defect, SetManifest, SplitFacts
+from hqdata.catalogue.registry import load_manifests
 
 PAGE = Path(__file__).resolve().parent / "sources.md"
 WIDTH = 108
@@ -164,6 +164,7 @@ def bullet(text: str, mark: str = "- ") -> Iterator[str]:
 
 
 def main() -> None:
+    """Writes or checks the page."""
     text = page()
     if "--check" in sys.argv[1:]:
         sys.exit(0 if PAGE.read_text(encoding="utf-8") == text else f"{PAGE} is out of date")

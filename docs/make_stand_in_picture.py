@@ -51,6 +51,7 @@ def tile(dataset: Dataset, row: Row) -> Pixels:
 
 
 def main() -> None:
+    """Draws the sheet."""
     dataset = Dataset.open(sys.argv[1])
     rows = dataset.samples.to_pylist()
     sources = list(dataset.info.sources)

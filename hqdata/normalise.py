@@ -12,7 +12,7 @@ from hqdata.masks import AmbiguousMaskError, Mask, MaskFigures, measure, read_ma
 from hqdata.pictures import Picture, make_picture
 from hqdata.problems import ProblemKind
 from hqdata.sample import SCHEMA_VERSION, Record, Sample
-from hqdata.sources.layouts import suffix_of
+from hqdata.storage import suffix_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from hqdata.catalogue.registry import load_manifests
 from hqdata.progress import Reporter
 from hqdata.recipe import Recipe, RecipeSource, SplitRequest, resolve
 from hqdata.scan import scan
@@ -19,7 +20,6 @@ from hqdata.sources.discover import (
     suggest_use,
 )
 from hqdata.sources.layouts import Match, TreeIndex
-from hqdata.sources.registry import load_manifests
 from hqdata.storage import Tree
 
 EVALUATION_SPLITS = frozenset(

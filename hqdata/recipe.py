@@ -12,10 +12,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from hqdata.catalogue.manifest import Defect, MaskValues, SetManifest, ShortName, SplitLayout
+from hqdata.catalogue.registry import find_set
 from hqdata.errors import UserError, nearest
 from hqdata.resources import recipes_dir
-from hqdata.sources.manifest import Defect, MaskValues, SetManifest, ShortName, SplitLayout
-from hqdata.sources.registry import find_set
 from hqdata.storage import archive_stem
 from hqdata.yaml_files import explain, read_yaml
 

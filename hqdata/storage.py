@@ -114,6 +114,18 @@ def archive_stem(name: str) -> str | None:
     return None
 
 
+def suffix_of(name: str) -> str:
+    """The last suffix with its dot, in lower case; `a.jpg.PNG` has `.png`."""
+    dot = name.rfind(".")
+    return name[dot:].lower() if dot > 0 else ""
+
+
+def stem_of(name: str) -> str:
+    """The name without its last suffix; `a.jpg.PNG` has `a.jpg`."""
+    dot = name.rfind(".")
+    return name[:dot] if dot > 0 else name
+
+
 def printable(name: str) -> str:
     """The name as valid Unicode: bytes that are no UTF-8 are spelt out, as in `caf%E9.jpg`."""
     return re.sub(r"[\ud800-\udfff]", lambda found: f"%{ord(found[0]) & 0xFF:02X}", name)

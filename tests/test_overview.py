@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from hqdata.catalogue.registry import load_manifests
 from hqdata.errors import UserError
 from hqdata.overview import EVALUATION_SPLITS, TRAINING_SPLITS, Line, Overview, overview
 from hqdata.progress import Silent
-from hqdata.sources.registry import load_manifests
 
 
 def put(root: Path, *files: str, data: bytes = b"x") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from collections import Counter, defaultdict
@@ -90,7 +91,8 @@ def finish(
     write_samples(temporary, rows)
     samples_sha256 = sha256_file(temporary)
     os.replace(temporary, out / SAMPLES_FILE)
-    write_whole(out / PROBLEMS_FILE, to_jsonl(problems).encode())
+    listed = to_jsonl(problems).encode()
+    write_whole(out / PROBLEMS_FILE, listed)
     splits: dict[str, list[str]] = defaultdict(list)
     for task in tasks:
         splits[f"{task.source}-{task.split}"].append(task.path)
@@ -112,6 +114,7 @@ def finish(
         ),
         shards=tuple(shards),
         samples_sha256=samples_sha256,
+        problems_sha256=hashlib.sha256(listed).hexdigest(),
         digest=dataset_digest(shards),
         tool={
             "hqdata": hqdata.__version__,

@@ -15,12 +15,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 from hqdata.archives import remove_spool
-from hqdata.build.engines import run_tasks
 from hqdata.build.finish import Where, finish
 from hqdata.build.plan import ShardTask, plan
 from hqdata.build.work import StoppedError, is_current, sidecar_path, write_shard
 from hqdata.errors import BusyError, CancelledError, UserError
 from hqdata.files import TEMPORARY_SUFFIX, no_room
+from hqdata.parallel import run_tasks
 from hqdata.problems import Problem
 from hqdata.progress import Reporter, Silent
 from hqdata.recipe import ResolvedRecipe

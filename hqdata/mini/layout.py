@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hqdata.catalogue.names import load_names
 from hqdata.errors import UserError, nearest
 from hqdata.mini.scenes import LOOKS, choose_family
-from hqdata.sources.names import load_names
 
 GENERATOR = 1
 """Goes up whenever the same arguments would give other pictures than before."""

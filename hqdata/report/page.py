@@ -14,6 +14,8 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 import hqdata
+from hqdata.catalogue.manifest import Defect, SetManifest
+from hqdata.catalogue.registry import load_manifests
 from hqdata.files import write_whole
 from hqdata.problems import Problem
 from hqdata.report import words
@@ -22,8 +24,6 @@ from hqdata.report.stats import Group, Summary
 from hqdata.report.thumbs import Colour, Thumbnail, choose_examples, make_thumbnail
 from hqdata.shards.dataset import Dataset
 from hqdata.sources.keys import make_key
-from hqdata.sources.manifest import Defect, SetManifest
-from hqdata.sources.registry import load_manifests
 
 PICTURES_BUDGET = 4_800_000
 """Characters all thumbnails together may take: keeps the page below 6 MB."""

@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from hqdata.catalogue.registry import load_manifests
 from hqdata.pictures import UNTOUCHED
 from hqdata.recipe import load_recipe, resolve
 from hqdata.report.histograms import Histogram, histograms
 from hqdata.shards.dataset import Dataset, SplitCounts
-from hqdata.sources.registry import load_manifests
 
 TABLE_5_RECIPE = "hqseg-44k"
 """The recipe whose expected counts are Table 5 of the paper's supplement."""

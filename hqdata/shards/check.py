@@ -11,11 +11,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from hqdata.build.engines import run_tasks
 from hqdata.codecs import CodecError, decode_jpeg, decode_png
 from hqdata.errors import DatasetError
 from hqdata.files import sha256_file
 from hqdata.masks import Gray, measure
+from hqdata.parallel import run_tasks
 from hqdata.pictures import Pixels, pixel_digest
 from hqdata.problems import read_jsonl
 from hqdata.progress import Reporter, Silent
@@ -201,6 +201,8 @@ def _check_folder(root: Path, info: DatasetInfo) -> list[Damage]:
         problems = read_jsonl(root / PROBLEMS_FILE)
     except DatasetError as error:
         return [*damages, Damage(PROBLEMS_FILE, "", error.what)]
+    if sha256_file(root / PROBLEMS_FILE) != info.problems_sha256:
+        damages.append(Damage(PROBLEMS_FILE, "", "its SHA-256 is not the one in dataset.json"))
     if len(problems) != info.num_problems:
         message = f"{len(problems)} problems here, {info.num_problems} in dataset.json"
         damages.append(Damage(PROBLEMS_FILE, "", message))

@@ -121,6 +121,7 @@ class DatasetInfo(_Model):
     dropped: tuple[Dropped, ...]
     shards: tuple[ShardInfo, ...]
     samples_sha256: str
+    problems_sha256: str
     digest: str
     tool: dict[str, str]
 

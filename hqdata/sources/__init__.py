@@ -1,1 +1,1 @@
-"""Where pictures come from: what is known of each data set, and finding its pairs on disk."""
+"""Where pictures come from: finding the layouts of data sets on disk and pairing their files."""

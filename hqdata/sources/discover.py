@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from posixpath import commonpath
 
+from hqdata.catalogue.manifest import Archive, SetManifest
+from hqdata.catalogue.registry import find_set
 from hqdata.errors import AmbiguousSourceError, MissingSourceError, UserError, nearest
 from hqdata.problems import Problem, ProblemKind
 from hqdata.recipe import SplitRequest
 from hqdata.sources.layouts import Match, TreeIndex
-from hqdata.sources.manifest import Archive, SetManifest
 from hqdata.sources.pairing import Pairing, pair
-from hqdata.sources.registry import find_set
 from hqdata.storage import DamagedFileError, FileReader, Tree, archive_stem
 
 MAX_LIST_BYTES = 16 * 2**20

@@ -13,8 +13,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from hqdata.sources.manifest import SplitLayout
-from hqdata.storage import Folder, Tree, archive_stem
+from hqdata.catalogue.manifest import SplitLayout
+from hqdata.storage import Folder, Tree, archive_stem, suffix_of
 
 Anchor = tuple[str, ...]
 
@@ -208,18 +208,6 @@ IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
 )
 _JPEG_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe"})
-
-
-def suffix_of(name: str) -> str:
-    """The last suffix with its dot, in lower case; `a.jpg.PNG` has `.png`."""
-    dot = name.rfind(".")
-    return name[dot:].lower() if dot > 0 else ""
-
-
-def stem_of(name: str) -> str:
-    """The name without its last suffix; `a.jpg.PNG` has `a.jpg`."""
-    dot = name.rfind(".")
-    return name[:dot] if dot > 0 else name
 
 
 def accepts(wanted: str, name: str) -> bool:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from hqdata.catalogue.manifest import Defect
+from hqdata.catalogue.names import load_names
 from hqdata.problems import Problem, ProblemKind
 from hqdata.recipe import SplitRequest
 from hqdata.sources.keys import make_key
@@ -16,12 +18,8 @@ from hqdata.sources.layouts import (
     FolderGroup,
     Match,
     accepts,
-    stem_of,
-    suffix_of,
 )
-from hqdata.sources.manifest import Defect
-from hqdata.sources.names import load_names
-from hqdata.storage import FileRef
+from hqdata.storage import FileRef, stem_of, suffix_of
 
 
 @dataclass(frozen=True, slots=True)

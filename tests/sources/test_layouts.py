@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 
+from hqdata.catalogue.manifest import SplitLayout
+from hqdata.catalogue.registry import load_manifests
 from hqdata.errors import AmbiguousSourceError, MissingSourceError, UserError
 from hqdata.recipe import Recipe, RecipeSource, SplitRequest, load_recipe, resolve
 from hqdata.scan import scan
 from hqdata.sources.discover import Found, choose, discover, pair_found, parse_use, suggest_use
-from hqdata.sources.layouts import TreeIndex, accepts, stem_of, suffix_of
-from hqdata.sources.manifest import SplitLayout
-from hqdata.sources.registry import load_manifests
+from hqdata.sources.layouts import TreeIndex, accepts
+from hqdata.storage import stem_of, suffix_of
 from support.pictures import write_pair
 
 Files = dict[str, bytes]

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import yaml
 
+from hqdata.catalogue.manifest import SetManifest, SplitLayout
+from hqdata.catalogue.names import load_names
+from hqdata.catalogue.registry import find_set, load_manifest, load_manifests
 from hqdata.errors import UserError
 from hqdata.overview import EVALUATION_SPLITS, TRAINING_SPLITS
 from hqdata.recipe import load_recipe, recipe_names, resolve
 from hqdata.resources import manifests_dir
 from hqdata.sources.layouts import accepts
-from hqdata.sources.manifest import SetManifest, SplitLayout
-from hqdata.sources.names import load_names
-from hqdata.sources.registry import find_set, load_manifest, load_manifests
 
 FILES = sorted(manifests_dir().glob("*.yaml"))
 SETS = load_manifests()

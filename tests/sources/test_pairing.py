@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hqdata.catalogue.names import load_names
 from hqdata.errors import UserError
 from hqdata.problems import Problem
 from hqdata.recipe import Recipe, SplitRequest, resolve
 from hqdata.scan import scan
 from hqdata.sources.discover import choose, discover, pair_found
-from hqdata.sources.layouts import IMAGE_SUFFIXES, TreeIndex, suffix_of
-from hqdata.sources.names import load_names
+from hqdata.sources.layouts import IMAGE_SUFFIXES, TreeIndex
 from hqdata.sources.pairing import Pairing, find_duplicate_keys, pair
-from hqdata.storage import FileRef, Folder, Tree
+from hqdata.storage import FileRef, Folder, Tree, suffix_of
 
 
 def tree_of(files: Iterable[str]) -> Tree:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from hqdata.catalogue.manifest import SetManifest
 from hqdata.errors import UserError, nearest
 from hqdata.resources import manifests_dir
-from hqdata.sources.manifest import SetManifest
 from hqdata.yaml_files import explain, read_yaml
 
 

@@ -1,0 +1,250 @@
+"""What the documentation says is so: commands parse, tables fit the code, snippets run, links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+import hqdata.sources.registry as registry
+from hqdata.cli import app
+from hqdata.mini import make_mini
+from hqdata.overview import overview
+from hqdata.problems import ProblemKind
+from hqdata.progress import Silent
+from hqdata.recipe import load_recipe, resolve
+from hqdata.resources import manifests_dir
+from hqdata.sample import Record
+from hqdata.shards.dataset import SAMPLES_SCHEMA, DatasetInfo
+from support.builds import hqdata as run_hqdata
+from support.pictures import write_pair
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])
+NAMES = [path.relative_to(REPOSITORY).as_posix() for path in PAGES]
+LANGUAGES_OF_COMMANDS = ("sh", "console")
+
+
+def text_of(name: str) -> str:
+    return (REPOSITORY / name).read_text(encoding="utf-8")
+
+
+def blocks(name: str, *languages: str) -> list[str]:
+    """Fenced blocks of these languages."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```", text_of(name), re.DOTALL | re.MULTILINE)
+    return [body for language, body in found if language in languages]
+
+
+def prose(name: str) -> str:
+    """The page without its fenced blocks."""
+    return re.sub(r"^```.*?^```", "", text_of(name), flags=re.DOTALL | re.MULTILINE)
+
+
+def section(name: str, title: str) -> str:
+    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", text_of(name), re.DOTALL | re.M)
+    assert found, f"{name} has no section {title!r}"
+    return found[1]
+
+
+def rows(text: str) -> list[list[str]]:
+    """Cells of the first table, without its heading."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def commands_in_blocks() -> Iterator[tuple[str, str]]:
+    for name in NAMES:
+        for body in blocks(name, *LANGUAGES_OF_COMMANDS):
+            for line in body.splitlines():
+                found = re.match(r"(?:\$ )?hqdata (.*)", line)
+                if found:
+                    yield name, found[1]
+
+
+def commands_in_prose() -> Iterator[tuple[str, str]]:
+    for name in NAMES:
+        for code in re.findall(r"`hqdata ([^`]*)`", prose(name)):
+            yield name, code
+
+
+@pytest.mark.parametrize(("page", "line"), list(commands_in_blocks()))
+def test_every_command_line_of_a_block_parses(page: str, line: str) -> None:
+    name, *arguments = shlex.split(line, comments=True)
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    command.make_context(name, arguments)
+
+
+@pytest.mark.parametrize(("page", "code"), list(commands_in_prose()))
+def test_every_command_of_the_prose_exists_with_its_options(page: str, code: str) -> None:
+    name, *arguments = shlex.split(code)
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert {a for a in arguments if a.startswith("--")} <= known
+
+
+def test_every_option_alone_in_the_prose_is_one_of_hqdata() -> None:
+    commands = typer.main.get_command(app).commands.values()  # type: ignore[attr-defined]
+    known = {o for command in commands for p in command.params for o in p.opts}
+    for name in ("README.md", "docs/problems.md", "docs/sources.md"):
+        assert set(re.findall(r"`(--[a-z-]+)", prose(name))) <= known
+
+
+def test_commands_are_found_at_all() -> None:
+    named = {line.split()[0] for _, line in commands_in_blocks()}
+    assert named == {"sources", "build", "check", "stats"}
+    assert "mini" in {code.split()[0] for _, code in commands_in_prose()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_make_targets_exist(name: str) -> None:
+    targets = set(re.findall(r"^([a-z]+):", text_of("Makefile"), re.MULTILINE))
+    assert set(re.findall(r"`make ([a-z]+)`", text_of(name))) <= targets
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_and_paths_lead_somewhere(name: str) -> None:
+    text = prose(name)
+    here = (REPOSITORY / name).parent
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        if not link.startswith(("http://", "https://")):
+            assert (here / link).exists(), link
+    folders = "benchmarks|docs|hqdata|manifests|recipes|tests"
+    for path in re.findall(rf"`((?:{folders})/[\w./*-]+)`", text):
+        if "kites" not in path:  # the imaginary set
+            assert list(REPOSITORY.glob(path)), path
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_lines_of_prose_are_short(name: str) -> None:
+    too_long = [
+        line
+        for line in text_of(name).splitlines()
+        if len(line) > 110 and not line.startswith("|") and "](" not in line
+    ]
+    assert not too_long
+
+
+def test_every_kind_of_problem_has_a_section_with_an_example() -> None:
+    page = "docs/problems.md"
+    titles = re.findall(r"^## (.*)$", text_of(page), re.MULTILINE)
+    assert sorted(titles) == sorted(kind.value for kind in ProblemKind)
+    for kind in ProblemKind:
+        about = section(page, kind.value)
+        assert f'"kind": "{kind.value}"' in about
+        assert "Typical cause:" in about
+        assert "To do:" in about
+
+
+def test_record_fields_are_those_of_the_code() -> None:
+    table = rows(section("docs/shard-format.md", "Record"))
+    of_type = {int: "integer", float: "number", str: "string"}
+    told = {row[0].strip("`"): row[1] for row in table}
+    assert told == {
+        name: of_type.get(field.annotation, "4 integers")  # type: ignore[arg-type]
+        for name, field in Record.model_fields.items()
+    }
+
+
+def test_columns_are_those_of_the_code_in_order() -> None:
+    table = rows(section("docs/shard-format.md", "samples.parquet"))
+    told = [(row[0].strip("`"), row[1]) for row in table]
+    short = {"fixed_size_list<element: int32>[4]": "fixed_size_list<int32>[4]"}
+    assert told == [(f.name, short.get(str(f.type), str(f.type))) for f in SAMPLES_SCHEMA]
+    assert not any(field.nullable for field in SAMPLES_SCHEMA)
+
+
+def test_fields_of_dataset_json_are_those_of_the_code_in_order() -> None:
+    table = rows(section("docs/shard-format.md", "dataset.json"))
+    assert [row[0].strip("`") for row in table] == list(DatasetInfo.model_fields)
+
+
+def test_the_page_of_sources_is_up_to_date() -> None:
+    page = runpy.run_path(str(REPOSITORY / "docs" / "make_sources_page.py"))["page"]()
+    assert page == text_of("docs/sources.md"), "run: python docs/make_sources_page.py"
+
+
+def test_the_recipe_of_the_readme_is_valid(tmp_path: Path) -> None:
+    (body,) = blocks("README.md", "yaml")
+    path = tmp_path / "wires.yaml"
+    path.write_text(body, encoding="utf-8")
+    resolved = resolve(load_recipe(path))
+    assert [(s.source, s.split, s.expect) for s in resolved.splits] == [
+        ("wires", "train", 6),
+        ("ecssd", "all", None),
+    ]
+
+
+def test_the_worked_example_of_a_source_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (body,) = (b for b in blocks("CONTRIBUTING.md", "yaml") if "short_name" in b)
+    shutil.copytree(manifests_dir(), tmp_path / "manifests")
+    (tmp_path / "manifests" / "kites.yaml").write_text(body, encoding="utf-8")
+    folder = tmp_path / "data" / "kites_train"
+    for number in range(5):
+        write_pair(folder, folder, f"kite_{number}", number)
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "manifests_dir", lambda: tmp_path / "manifests")
+        registry.load_manifests.cache_clear()
+        lines = overview(tmp_path / "data", [], Silent()).lines
+    registry.load_manifests.cache_clear()
+    found = {(x.source, x.split): (x.status, x.pairs, x.layout) for x in lines}
+    assert found["kites", "train"] == ("found", 5, "flat")
+    assert found["kites", "test"][0] == "missing"
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder that holds `shards/`, as the snippets expect it: DIS5K and ECSSD of the stand-in."""
+    root = tmp_path_factory.mktemp("docs")
+    make_mini(root / "data", workers=1, sets={"dis", "ecssd"})
+    done = run_hqdata(
+        "build", "--recipe", "mini", "--include", "dis,ecssd", "--data-root", root / "data",
+        "--out", root / "shards", "--workers", "1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return root
+
+
+def run_snippet(body: str, folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", body, *arguments],
+        cwd=folder,
+        env={"PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf")},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(4), ids=["webdataset", "datasets", "timm", "pyarrow"])
+def test_the_snippets_of_the_readme_read_the_shards(
+    number: int, shards: Path, request: pytest.FixtureRequest
+) -> None:
+    snippets = blocks("README.md", "python")
+    assert len(snippets) == 4
+    pytest.importorskip(request.node.callspec.id)
+    run_snippet(snippets[number], shards)
+
+
+def test_the_snippets_of_the_format_read_the_shards(shards: Path) -> None:
+    pixel_digest, verifier = blocks("docs/shard-format.md", "python")
+    run_snippet(pixel_digest, shards)
+    assert run_snippet(verifier, shards, "shards").startswith("40 samples, ")
+
+
+def test_the_shell_finds_the_digest(shards: Path) -> None:
+    (line,) = blocks("docs/shard-format.md", "sh")
+    done = subprocess.run(line, shell=True, cwd=shards, capture_output=True, text=True, check=True)
+    assert f'"digest": "{done.stdout.split()[0]}"' in (shards / "shards/dataset.json").read_text()

@@ -1,7 +1,7 @@
 """Writes `docs/sources.md` from the manifests.
 
-    python docs/make_sources_page.py            # write the page
-    python docs/make_sources_page.py --check    # exit 1 if it is not up to date
+python docs/make_sources_page.py            # write the page
+python docs/make_sources_page.py --check    # exit 1 if it is not up to date
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ INTRODUCTION = """\
 
 Written by `docs/make_sources_page.py` from `manifests/*.yaml`; change those, not this page.
 
-Every layout below is found anywhere below the data root, as a folder or inside a .zip, .tar or .tar.gz, with or
-without a folder of the archive's name around it, in upper or lower case. `{class}` is one folder a class. `*` is any
-picture file; `*.jpg` and `*.png` are files of that kind. `hqdata sources` says which layout it recognised. Where the
-same pictures fit several layouts, the one listed first is taken.
+Every layout below is found anywhere below the data root, as a folder or inside a .zip, .tar or
+.tar.gz, with or without a folder of the archive's name around it, in upper or lower case. `{class}`
+is one folder a class. `*` is any picture file; `*.jpg` and `*.png` are files of that kind.
+`hqdata sources` says which layout it recognised. Where the same pictures fit several layouts, the
+one listed first is taken.
 
-Counts are those the sets publish, unless a note says otherwise. Sizes and digests of archives are given where
-they are known. What is said of licences is what was found and where: information, not legal advice.
+Counts are those the sets publish, unless a note says otherwise. Sizes and digests of archives are
+given where they are known. What is said of licences is what was found and where: information, not
+legal advice.
 """
 
 CERTAINTY = {
@@ -69,19 +71,19 @@ def page() -> str:
 
 def section(manifest: SetManifest) -> Iterator[str]:
     """The lines about one set."""
-    names = ", ".join(f"`{n}`" for n in (manifest.short_name, manifest.full_name, *manifest.aliases))
+    names = dict.fromkeys((manifest.short_name, manifest.full_name, *manifest.aliases))
+    listed_names = ", ".join(f"`{name}`" for name in names)
     yield f"### {manifest.title}"
     yield ""
-    yield wrapped(f"Names: {', '.join(dict.fromkeys(names.split(', ')))}. Home: <{manifest.home}>")
+    yield wrapped(f"Names: {listed_names}. Home: <{manifest.home}>")
     yield ""
     yield from bullet(
         "Splits: " + ", ".join(split(name, facts) for name, facts in manifest.splits.items())
     )
     yield from bullet(f"Masks: {MASKS[manifest.masks]}")
-    yield from bullet(
-        f"Licence: `{manifest.licence.id}`, {manifest.licence.name}; {PUSH[manifest.licence.push]}. "
-        + " ".join(manifest.licence.evidence.split())
-    )
+    licence = manifest.licence
+    evidence = " ".join(licence.evidence.split())
+    yield from bullet(f"Licence: `{licence.id}`, {licence.name}; {PUSH[licence.push]}. {evidence}")
     yield ""
     yield "Layouts:"
     yield ""
@@ -143,7 +145,8 @@ def defects(group: list[Defect]) -> str:
     reported = ", ".join(
         f"<{word}>" for word in first.reported.split() if word.startswith(("http://", "https://"))
     )
-    return f"{where}{names}: {ACTION[first.action]}. {reason} Reported: {reported or first.reported}"
+    place = reported or first.reported
+    return f"{where}{names}: {ACTION[first.action]}. {reason} Reported: {place}"
 
 
 def wrapped(text: str) -> str:

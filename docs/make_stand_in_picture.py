@@ -1,8 +1,8 @@
-"""Draws `docs/stand-in.jpg`: two samples of every source of the stand-in, with the outline of the mask.
+"""Draws `docs/stand-in.jpg`: two samples of every source of the stand-in, masks outlined.
 
-    hqdata mini --out data-mini/
-    hqdata build --recipe mini --data-root data-mini/ --out shards-mini/
-    python docs/make_stand_in_picture.py shards-mini/ docs/stand-in.jpg
+hqdata mini --out data-mini/
+hqdata build --recipe mini --data-root data-mini/ --out shards-mini/
+python docs/make_stand_in_picture.py shards-mini/ docs/stand-in.jpg
 """
 
 from __future__ import annotations
@@ -64,8 +64,9 @@ def main() -> None:
             row = own[(2 * line + 1) * len(own) // (2 * PER_SOURCE)]
             y, x = line * (TILE + GAP), column * (TILE + GAP)
             sheet[y : y + TILE, x : x + TILE] = tile(dataset, row)
-    cv2.imwrite(sys.argv[2], cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
-    print(f"{sys.argv[2]}: {sheet.shape[1]}x{sheet.shape[0]}, {Path(sys.argv[2]).stat().st_size:,} bytes")
+    out = Path(sys.argv[2])
+    cv2.imwrite(str(out), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
+    print(f"{out}: {sheet.shape[1]}x{sheet.shape[0]}, {out.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

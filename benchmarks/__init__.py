@@ -1,1 +1,1 @@
-"""Where the README's figures come from: each prints a ratio against a peer measured in the same run."""
+"""Where the README's figures come from; each prints a ratio against a peer of the same run."""

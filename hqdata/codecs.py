@@ -1,8 +1,9 @@
 """Looking at the bytes of a picture file before and while they are decoded.
 
-JPEG goes through libjpeg-turbo in strict mode (simplejpeg), which reports truncated and damaged
-data that OpenCV and Pillow pass over in silence; its pixels equal theirs. PNG is checked chunk by
-chunk, then decoded by OpenCV. Whatever is rarer goes through Pillow.
+JPEG goes through libjpeg-turbo in strict mode (simplejpeg), which reports damaged data (a hole in
+the middle, a cut with an end mark behind it) that OpenCV and Pillow decode without an error; its
+pixels equal theirs. PNG is checked chunk by chunk, then decoded by OpenCV. Whatever is rarer goes
+through Pillow.
 """
 
 from __future__ import annotations

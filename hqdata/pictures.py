@@ -145,7 +145,7 @@ def _store(
     height, width = pixels.shape[:2]
     if image_field == "png":
         data = codecs.encode_png(pixels)
-        what = ", ".join((*changes, "png"))
+        what = ", ".join((*changes, "to-png"))
         return Picture(data, width, height, what, IDENTICAL_DB, pixel_digest(pixels))
     data = codecs.encode_jpeg(pixels, _profile(source) if pixels.ndim == 3 else None)
     stored = codecs.decode_jpeg(data, gray=pixels.ndim == 2)

@@ -21,7 +21,7 @@ from hqdata.build.work import StoppedError, is_current, sidecar_path, write_shar
 from hqdata.errors import BusyError, CancelledError, UserError
 from hqdata.files import TEMPORARY_SUFFIX, no_room
 from hqdata.parallel import run_tasks
-from hqdata.problems import Problem
+from hqdata.problems import Problem, ProblemKind
 from hqdata.progress import Reporter, Silent
 from hqdata.recipe import ResolvedRecipe
 from hqdata.scan import scan
@@ -135,6 +135,7 @@ def _build(
     for request, match in chosen:
         tell(f"{request.source} {request.split}: {match.where} (layout: {match.layout})")
         pairings[(request.source, request.split)] = pair_found(index, request, match)
+    _report_bad_members_once(pairings)
     requests = [replace(r, mask_values=m.spec.mask_values or r.mask_values) for r, m in chosen]
     pairings = find_duplicate_keys(pairings)
     tasks = plan(requests, pairings, resolved.recipe)
@@ -143,6 +144,20 @@ def _build(
     layouts = {f"{r.source}/{r.split}": m.layout for r, m in chosen}
     info, problems = finish(resolved, tasks, pairings, layouts, out)
     return BuildResult(info, problems, len(tasks) - num_kept, num_kept)
+
+
+def _report_bad_members_once(pairings: dict[Where, Pairing]) -> None:
+    """Splits that read the same archive each see its refused members; one row each is enough."""
+    seen: set[str] = set()
+    for where, pairing in pairings.items():
+        kept = []
+        for problem in pairing.problems:
+            if problem.kind is ProblemKind.BAD_MEMBER and problem.image in seen:
+                continue
+            if problem.kind is ProblemKind.BAD_MEMBER:
+                seen.add(problem.image)
+            kept.append(problem)
+        pairings[where] = replace(pairing, problems=tuple(kept))
 
 
 def _archive_teller(tell: Callable[[str], None]) -> Callable[[str, int], None]:

@@ -26,7 +26,7 @@ def load_manifest(path: Path) -> SetManifest:
             "the manifest is not valid",
             where=path,
             expected=explain(error, SetManifest),
-            do="see docs/adding-a-source.md for the fields",
+            do="see CONTRIBUTING.md for the fields",
         ) from error
 
 

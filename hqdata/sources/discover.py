@@ -217,8 +217,8 @@ def _missing(missing: list[Found], tree: Tree, total: int) -> MissingSourceError
         f"{len(missing)} of {total} splits are not below the data root {str(tree.root)!r}",
         where="\n".join(lines),
         expected="each source as a folder or the archive it comes in, anywhere below the data root",
-        do="get them, "
-        + (f"or build without them (--exclude {names}),\n" if len(missing) < total else "\n")
+        do="get them,\n"
+        + (f"or build without them (--exclude {names}),\n" if len(missing) < total else "")
         + "or see the whole thing without any data: `make demo`, or\n"
         "`hqdata mini --out data-mini/` and `hqdata build --recipe mini --data-root data-mini/ "
         "--out shards-mini/`",

@@ -219,7 +219,7 @@ def test_png_stores_every_pixel(real_data: Path) -> None:
         with Image.open(path) as image:
             expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
         assert np.array_equal(decoded(picture.data), expected)
-        assert re.fullmatch(r"(exif-orientation-\d, )?png", picture.changes)
+        assert re.fullmatch(r"(exif-orientation-\d, )?to-png", picture.changes)
 
 
 @settings(max_examples=30, deadline=None)

@@ -48,6 +48,25 @@ class Silent:
         """Does nothing."""
 
 
+class InMebibytes:
+    """Takes bytes and passes on MiB: bytes tell best how long pictures of all sizes take."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+
+    def start(self, what: str, total: int, unit: str) -> None:
+        """Begins a stage of `total` bytes."""
+        self._reporter.start(what, total >> 20, unit)
+
+    def update(self, done: int) -> None:
+        """`done` bytes are done."""
+        self._reporter.update(done >> 20)
+
+    def finish(self) -> None:
+        """The stage is over."""
+        self._reporter.finish()
+
+
 class Lines:
     """One line at the start, one at the end, and one every ten seconds between."""
 
@@ -77,14 +96,15 @@ class Lines:
         share = f" ({done / self._total:.0%})" if self._total else ""
         self._tell(
             f"{self._what}: {done:,} of {self._total:,} {self._unit}{share}, "
-            f"{rate:,.0f} a second, {_minutes(left)} left"
+            f"{rate:,.0f} {self._unit} a second, {_minutes(left)} left"
         )
 
     def finish(self) -> None:
         """Tells what was done in which time."""
         seconds = self._clock() - self._began
-        rate = f", {self._done / seconds:,.0f} a second" if seconds > 0 and self._done else ""
-        self._tell(f"{self._what}: {self._done:,} {self._unit} in {_minutes(seconds)}{rate}")
+        rate = self._done / seconds if seconds > 0 else 0.0
+        told = f", {rate:,.0f} {self._unit} a second" if rate else ""
+        self._tell(f"{self._what}: {self._done:,} {self._unit} in {_minutes(seconds)}{told}")
 
     def _tell(self, text: str) -> None:
         print(text, file=self._stream, flush=True)

@@ -22,7 +22,7 @@ from hqdata.errors import BusyError, CancelledError, UserError
 from hqdata.files import TEMPORARY_SUFFIX, no_room
 from hqdata.parallel import run_tasks
 from hqdata.problems import Problem, ProblemKind
-from hqdata.progress import Reporter, Silent
+from hqdata.progress import InMebibytes, Reporter, Silent
 from hqdata.recipe import ResolvedRecipe
 from hqdata.scan import scan
 from hqdata.shards.dataset import (
@@ -252,14 +252,14 @@ def _check_task(
     task: ShardTask, *, out: Path, tick: Callable[[int], None], should_stop: Callable[[], bool]
 ) -> bool:
     current = not should_stop() and is_current(task, out)
-    tick(len(task.items))
+    tick(task.num_source_bytes)
     return current
 
 
 def _write_task(
     task: ShardTask, *, out: Path, tick: Callable[[int], None], should_stop: Callable[[], bool]
 ) -> None:
-    write_shard(task, out, on_sample=lambda _: tick(1), should_stop=should_stop)
+    write_shard(task, out, on_sample=tick, should_stop=should_stop)
 
 
 def _write_missing(
@@ -270,13 +270,14 @@ def _write_missing(
     tell: Callable[[str], None],
 ) -> int:
     """Writes the shards that are not there yet; returns how many were."""
+    reporter = InMebibytes(reporter)
     costly_first = sorted(tasks, key=lambda task: (-task.num_source_bytes, task.path))
     known = [
         t for t in costly_first if sidecar_path(out, t.path).exists() and (out / t.path).exists()
     ]
     kept: set[str] = set()
     if known:
-        reporter.start("checking what is there", sum(len(t.items) for t in known), "pictures")
+        reporter.start("checking what is there", _num_bytes(known), "MiB")
         work = partial(_check_task, out=out)
         current = run_tasks(work, known, workers=workers, reporter=reporter, out=out)
         kept = {task.path for task, ok in zip(known, current, strict=True) if ok}
@@ -287,7 +288,8 @@ def _write_missing(
         (out / DATASET_FILE).unlink(missing_ok=True)
         _warn_of_room(missing, out, tell)
         num_samples = sum(len(task.items) for task in missing)
-        reporter.start(f"building {len(missing)} shards", num_samples, "pictures")
+        what = f"building {len(missing)} shards of {num_samples:,} pictures"
+        reporter.start(what, _num_bytes(missing), "MiB")
         run_tasks(
             partial(_write_task, out=out), missing, workers=workers, reporter=reporter, out=out
         )
@@ -295,8 +297,12 @@ def _write_missing(
     return len(kept)
 
 
+def _num_bytes(tasks: list[ShardTask]) -> int:
+    return sum(task.num_source_bytes for task in tasks)
+
+
 def _warn_of_room(tasks: list[ShardTask], out: Path, tell: Callable[[str], None]) -> None:
-    needed = sum(task.num_source_bytes for task in tasks)
+    needed = _num_bytes(tasks)
     free = shutil.disk_usage(out).free
     if needed > free:
         tell(

@@ -18,7 +18,7 @@ from hqdata.masks import Gray, measure
 from hqdata.parallel import run_tasks
 from hqdata.pictures import Pixels, pixel_digest
 from hqdata.problems import read_jsonl
-from hqdata.progress import Reporter, Silent
+from hqdata.progress import InMebibytes, Reporter, Silent
 from hqdata.sample import Record, canonical_json
 from hqdata.shards.dataset import (
     PROBLEMS_FILE,
@@ -121,9 +121,10 @@ def check(
         for shard in sorted(info.shards, key=lambda s: (-s.num_bytes, s.path))
     ]
     total = sum(shard.num_bytes for shard in info.shards)
-    reporter.start("checking digests" if quick else "checking", total >> 20, "MiB")
+    reporter = InMebibytes(reporter)
+    reporter.start("checking digests" if quick else "checking", total, "MiB")
     work = partial(_work, root=root)
-    for found in run_tasks(work, tasks, workers=workers, reporter=_InMebibytes(reporter), out=root):
+    for found in run_tasks(work, tasks, workers=workers, reporter=reporter, out=root):
         damages += found
     reporter.finish()
     damages.sort(key=lambda d: (d.path, d.key, d.message))
@@ -134,22 +135,6 @@ def check(
         if not c.complete
     )
     return CheckResult(info, tuple(damages), total, missing)
-
-
-class _InMebibytes:
-    """Passes bytes on as MiB."""
-
-    def __init__(self, reporter: Reporter) -> None:
-        self._reporter = reporter
-
-    def start(self, what: str, total: int, unit: str) -> None:
-        self._reporter.start(what, total, unit)
-
-    def update(self, done: int) -> None:
-        self._reporter.update(done >> 20)
-
-    def finish(self) -> None:
-        self._reporter.finish()
 
 
 def _work(

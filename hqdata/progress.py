@@ -91,18 +91,20 @@ class Lines:
         if now - self._told < SECONDS_BETWEEN_LINES:
             return
         self._told = now
+        if not self._total:
+            self._tell(f"{self._what}: {done:,} {self._unit}")
+            return
         rate = done / max(1e-9, now - self._began)
-        left = (self._total - done) / rate if rate and self._total else 0.0
-        share = f" ({done / self._total:.0%})" if self._total else ""
+        left = _minutes((self._total - done) / rate) if rate else "unknown time"
         self._tell(
-            f"{self._what}: {done:,} of {self._total:,} {self._unit}{share}, "
-            f"{rate:,.0f} {self._unit} a second, {_minutes(left)} left"
+            f"{self._what}: {done:,} of {self._total:,} {self._unit} ({done / self._total:.0%}), "
+            f"{rate:,.0f} {self._unit} a second, {left} left"
         )
 
     def finish(self) -> None:
         """Tells what was done in which time."""
         seconds = self._clock() - self._began
-        rate = self._done / seconds if seconds > 0 else 0.0
+        rate = self._done / seconds if seconds > 0 and self._total else 0.0
         told = f", {rate:,.0f} {self._unit} a second" if rate else ""
         self._tell(f"{self._what}: {self._done:,} {self._unit} in {_minutes(seconds)}{told}")
 

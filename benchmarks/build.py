@@ -36,7 +36,8 @@ from hqdata.build.plan import ShardTask, plan
 from hqdata.build.run import BuildOptions, build
 from hqdata.codecs import decode_jpeg
 from hqdata.mini import make_mini
-from hqdata.recipe import ResolvedRecipe, load_recipe, resolve
+from hqdata.recipe import load_recipe
+from hqdata.resolve import ResolvedRecipe, resolve
 from hqdata.scan import scan
 from hqdata.sources.discover import choose, discover, pair_found
 from hqdata.sources.layouts import TreeIndex

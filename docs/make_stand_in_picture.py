@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from hqdata.codecs import decode_jpeg
 from hqdata.shards.check import decode_mask
-from hqdata.shards.dataset import Dataset, Row
+from hqdata.shards.dataset import Dataset
+from hqdata.shards.names import Row
 
 TILE = 200
 GAP = 2

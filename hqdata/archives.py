@@ -17,9 +17,9 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, cast
 
 from hqdata.errors import InterruptedBuildError
 from hqdata.storage import BadMember, FileRef, Folder, Tree, is_dropping, printable
@@ -33,6 +33,9 @@ MAX_EXPANSION = 64
 ALWAYS_EXPANDED = 2**30
 """Bytes that any .tar.gz may grow to, however small it is."""
 
+MAX_INLINE_BYTES = 2**20
+"""Text files of a .tar.gz up to this size are kept from the listing: its lists of names."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Member:
@@ -45,19 +48,18 @@ class _UnreadableArchiveError(Exception):
     """The archive as a whole cannot be listed."""
 
 
-def list_archive(tree: Tree, parts: tuple[str, ...], path: Path, *, spool: Path | None) -> None:
+def list_archive(tree: Tree, parts: tuple[str, ...], path: Path) -> None:
     """Adds the members of the archive `path`, which lies in folder `parts`, to the tree.
 
     Args:
         tree: receives folders, refused members, or the archive's name if it cannot be listed.
         parts: the folder below the data root that the archive lies in.
         path: the archive.
-        spool: where to decompress a .tar.gz to; None to list it only.
     """
     at_archive = (*parts, printable(path.name))
     label = "/".join(at_archive)
     try:
-        members = list(_bounded(_members(path, spool)))
+        members = list(_bounded(_members(path)))
     except _UnreadableArchiveError as error:
         tree.unreadable[label] = str(error)
         return
@@ -97,19 +99,19 @@ def _bounded(members: Iterator[_Member]) -> Iterator[_Member]:
         yield member
 
 
-def _members(path: Path, spool: Path | None) -> Iterator[_Member]:
+def _members(path: Path) -> Iterator[_Member]:
     try:
         with open(path, "rb") as file:
             magic = file.read(4)
     except OSError as error:
         raise _UnreadableArchiveError(f"cannot be read: {error.strerror}") from error
-    if magic[:2] == b"PK":
+    if magic in (b"PK\x03\x04", b"PK\x05\x06"):  # a tar's first name may begin with PK
         return _zip_members(path)
     if magic[:2] == b"\x1f\x8b":
-        return _gzip_members(path, spool)
+        return _gzip_members(path)
     if path.name.lower().endswith(".zip"):
         raise _UnreadableArchiveError("it is no zip file, whatever its name says")
-    return _tar_members(path, path)
+    return _tar_members(path)
 
 
 def _safe_parts(name: str) -> tuple[str, ...] | None:
@@ -159,10 +161,11 @@ _TAR_ERRORS = (tarfile.TarError, ValueError, OverflowError, RecursionError, Memo
 """What the standard library raises for headers that lie about their size or never end."""
 
 
-def _tar_members(path: Path, archive: Path) -> Iterator[_Member]:
-    """Members of the plain tar at `path`; `archive` is the file that the user knows."""
-    info = archive.stat()
-    total = path.stat().st_size
+def _tar_members(path: Path) -> Iterator[_Member]:
+    """Members of a plain tar."""
+    info = path.stat()
+    total = info.st_size
+    stamp = f"{total}:{info.st_mtime_ns}:{info.st_ctime_ns}"
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
@@ -170,7 +173,7 @@ def _tar_members(path: Path, archive: Path) -> Iterator[_Member]:
                     raise tarfile.ReadError("a size below zero")  # would be listed for ever
                 if member.isdir():
                     continue
-                yield _tar_member(member, path, f"{info.st_size}:{info.st_mtime_ns}")
+                yield _tar_member(member, path, stamp)
                 if member.isreg() and member.offset_data + member.size > total:
                     raise _UnreadableArchiveError("it is cut short in the middle of a member")
             end = tar.offset
@@ -203,66 +206,99 @@ def _tar_member(member: tarfile.TarInfo, path: Path, stamp: str) -> _Member:
     )
 
 
-def _gzip_members(path: Path, spool: Path | None) -> Iterator[_Member]:
-    if spool is None:
-        yield from _gzip_listing(path)
-        return
-    spool.mkdir(parents=True, exist_ok=True)
-    name = hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:16]
-    target = spool / f"{name}.tar"
-    limit = max(ALWAYS_EXPANDED, path.stat().st_size * MAX_EXPANSION)
+class _Inflated:
+    """A .tar.gz as a stream of the tar's bytes, which bombs cannot make endless."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = gzip.open(path, "rb")  # noqa: SIM115  # closed by __exit__
+        self._limit = max(ALWAYS_EXPANDED, path.stat().st_size * MAX_EXPANSION)
+        self._tail = b""
+        self.num_bytes = 0
+
+    def __enter__(self) -> _Inflated:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def read(self, size: int = -1) -> bytes:
+        chunk = self._file.read(size)
+        self.num_bytes += len(chunk)
+        if self.num_bytes > self._limit:
+            raise _UnreadableArchiveError(
+                f"it grows to more than {MAX_EXPANSION} times its size: no archive of pictures"
+            )
+        self._tail = (self._tail + chunk)[-65_536:]
+        return chunk
+
+    def block_at(self, offset: int) -> bytes:
+        """The 512 bytes at an offset that lies just behind."""
+        begin = offset - (self.num_bytes - len(self._tail))
+        return self._tail[begin : begin + tarfile.BLOCKSIZE] if begin >= 0 else b""
+
+
+def _gzip_members(path: Path) -> Iterator[_Member]:
+    """Members of a .tar.gz, read front to back.
+
+    Only lists of names are kept; the pictures can be read once `spool_archive` has decompressed it.
+    """
+    info = path.stat()
+    stamp = f"{info.st_size}:{info.st_mtime_ns}:{info.st_ctime_ns}"
     try:
-        with gzip.open(path, "rb") as source, open(target, "wb") as sink:
-            _copy_bounded(source, sink, limit)
-    except _UnreadableArchiveError:
-        target.unlink(missing_ok=True)
-        raise
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        target.unlink(missing_ok=True)
+        with _Inflated(path) as stream:
+            with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as tar:
+                for member in tar:
+                    if member.size < 0:
+                        raise tarfile.ReadError("a size below zero")  # would be listed for ever
+                    if member.isdir():
+                        continue
+                    listed = _tar_member(member, path, stamp)
+                    yield _as_listed(listed, tar, member)
+                end = tar.offset
+            whole = stream.block_at(end) == b"\0" * tarfile.BLOCKSIZE
+            while stream.read(2**20):
+                pass  # the checksum of the whole stands at its end
+    except (*_TAR_ERRORS, EOFError, zlib.error, OSError) as error:
         reason = f"it is no complete .tar.gz ({error}); was its download cut short?"
         raise _UnreadableArchiveError(reason) from error
-    except OSError as error:
+    if not whole:
+        raise _UnreadableArchiveError("it has no end-of-archive mark; was it cut short?")
+
+
+def _as_listed(listed: _Member, tar: tarfile.TarFile, member: tarfile.TarInfo) -> _Member:
+    if listed.ref is None:
+        return listed
+    if listed.name.lower().endswith(".txt") and member.size <= MAX_INLINE_BYTES:
+        file = tar.extractfile(member)
+        data = b"" if file is None else file.read()
+        return replace(listed, ref=replace(listed.ref, how="inline", inline=data))
+    return replace(listed, ref=replace(listed.ref, how="listed"))
+
+
+def spool_archive(path: Path, spool: Path) -> Path:
+    """Decompresses a .tar.gz into the folder `spool`, for reading in any order; returns the tar.
+
+    Raises:
+        InterruptedBuildError: it cannot be decompressed, for lack of room or because it changed.
+    """
+    spool.mkdir(parents=True, exist_ok=True)
+    target = spool / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.tar"
+    try:
+        with _Inflated(path) as source, open(target, "wb") as sink:
+            while chunk := source.read(4 * 2**20):
+                sink.write(chunk)
+    except (_UnreadableArchiveError, EOFError, zlib.error, OSError) as error:
         target.unlink(missing_ok=True)
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise InterruptedBuildError(
-            f"cannot decompress {path.name}: {error.strerror}",
+            f"cannot decompress {path.name}: {reason}",
             where=target,
             expected="room for the decompressed archive beside the output while the build runs",
             do=f"free some space, or unpack {path.name} in the data root, and run this again",
         ) from error
-    yield from _tar_members(target, path)
-
-
-def _copy_bounded(source: gzip.GzipFile | BinaryIO, sink: BinaryIO, limit: int) -> None:
-    written = 0
-    while chunk := source.read(4 * 2**20):
-        written += len(chunk)
-        if written > limit:
-            raise _UnreadableArchiveError(
-                f"it grows to more than {MAX_EXPANSION} times its size: no archive of pictures"
-            )
-        sink.write(chunk)
-
-
-def _gzip_listing(path: Path) -> Iterator[_Member]:
-    """Names and sizes of a .tar.gz, read front to back; nothing is kept."""
-    try:
-        with tarfile.open(path, "r|gz") as tar:
-            for member in tar:
-                if member.size < 0:
-                    raise tarfile.ReadError("a size below zero")  # would be listed for ever
-                if member.isdir():
-                    continue
-                listed = _tar_member(member, path, "")
-                if listed.ref is not None:
-                    size = listed.ref.size
-                    yield _Member(listed.name, FileRef("", "listed", 0, 0, size, -1, ""))
-                else:
-                    yield listed
-    except (*_TAR_ERRORS, EOFError, zlib.error, OSError) as error:
-        reason = f"it is no complete .tar.gz ({error}); was its download cut short?"
-        raise _UnreadableArchiveError(reason) from error
+    return target
 
 
 def remove_spool(spool: Path) -> None:
-    """Deletes what `scan` decompressed into `spool`."""
+    """Deletes what `spool_archive` decompressed into `spool`."""
     shutil.rmtree(spool, ignore_errors=True)

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 import hqdata
-from hqdata.errors import HqdataError
+from hqdata.errors import HqdataError, UserError
 from hqdata.progress import Bar, Lines, Reporter
 from hqdata.scan import DEFAULT_DATA_ROOT
 
@@ -144,7 +144,8 @@ def build(
     """Build a data set of shards. Killed anywhere and started again, it gives the same bytes."""
     from hqdata.build.run import BuildOptions
     from hqdata.build.run import build as run_build
-    from hqdata.recipe import load_recipe, resolve, select
+    from hqdata.recipe import load_recipe, select
+    from hqdata.resolve import resolve
     from hqdata.sources.discover import parse_use
 
     chosen = select(load_recipe(recipe), include=_split(include), exclude=_split(exclude))
@@ -221,13 +222,17 @@ def stats(
     from hqdata.report.page import write_page
     from hqdata.report.stats import summarise
     from hqdata.report.table import render_table
-    from hqdata.shards.dataset import PROBLEMS_FILE, Dataset
+    from hqdata.shards.dataset import Dataset
+    from hqdata.shards.names import PROBLEMS_FILE
 
     dataset = Dataset.open(path)
     summary = summarise(dataset)
     out_console.print(render_table(summary))
     if html is not None:
-        write_page(dataset, summary, read_jsonl(path / PROBLEMS_FILE), html)
+        try:
+            write_page(dataset, summary, read_jsonl(path / PROBLEMS_FILE), html)
+        except OSError as error:
+            raise UserError(f"cannot write the page: {error.strerror}", where=html) from error
         out_console.print(f"page: {html}", markup=False)
 
 

@@ -67,10 +67,6 @@ class AmbiguousSourceError(HqdataError):
     """Several places could be the same source: a question to the user."""
 
 
-class ArchiveError(HqdataError):
-    """An archive that cannot be listed or read as a whole."""
-
-
 class BusyError(HqdataError):
     """Another process is writing to the same place."""
 

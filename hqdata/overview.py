@@ -9,7 +9,8 @@ from rich.table import Table
 
 from hqdata.catalogue.registry import load_manifests
 from hqdata.progress import Reporter
-from hqdata.recipe import Recipe, RecipeSource, SplitRequest, resolve
+from hqdata.recipe import Recipe, RecipeSource
+from hqdata.resolve import SplitRequest, resolve
 from hqdata.scan import scan
 from hqdata.sources.discover import (
     Found,
@@ -19,7 +20,7 @@ from hqdata.sources.discover import (
     parse_use,
     suggest_use,
 )
-from hqdata.sources.layouts import Match, TreeIndex
+from hqdata.sources.layouts import TreeIndex
 from hqdata.storage import Tree
 
 EVALUATION_SPLITS = frozenset(
@@ -45,8 +46,7 @@ TRAINING_SPLITS = frozenset(
 class Line:
     """One split: what it is for, where it was found, how many pairs it has.
 
-    `pairs` is None where only a build can count them: the split's list lies in a .tar.gz, which an
-    overview does not decompress. `status` is one of found, missing, several (a question to the
+    `status` is one of found, missing, several (a question to the
     user), no masks.
     """
 
@@ -56,7 +56,7 @@ class Line:
     status: str
     layout: str
     where: str
-    pairs: int | None
+    pairs: int
     expected: int
     odd_files: int
 
@@ -91,7 +91,7 @@ class Overview:
                 line.source,
                 line.split,
                 line.status,
-                _count(line.pairs) + odd if found else "",
+                f"{line.pairs:,}{odd}" if found else "",
                 f"{line.expected:,}",
                 line.layout,
                 line.where,
@@ -143,20 +143,16 @@ def _use(request: SplitRequest) -> str:
 
 def _line(index: TreeIndex, item: Found) -> Line:
     request = item.request
-    status, layout, where, odd = "missing", "", "", 0
-    pairs: int | None = 0
+    status, layout, where, pairs, odd = "missing", "", "", 0, 0
     if len(item.candidates) > 1:
         status = "several"
         where = " · ".join(match.where for match in item.candidates)
     elif item.candidates:
         match = item.candidates[0]
         status, layout, where = "found", match.layout, match.where
-        if match.spec.list is not None and _is_listed_only(match):
-            pairs = None
-        else:
-            pairing = pair_found(index, request, match)
-            pairs = len(pairing.pairs)
-            odd = sum(problem.kind.value != "missing_name" for problem in pairing.problems)
+        pairing = pair_found(index, request, match)
+        pairs = len(pairing.pairs)
+        odd = sum(problem.kind.value != "missing_name" for problem in pairing.problems)
     elif item.partial:
         status, where = "no masks", item.partial[0].where
     return Line(
@@ -170,14 +166,6 @@ def _line(index: TreeIndex, item: Found) -> Line:
         expected=request.expect or 0,
         odd_files=odd,
     )
-
-
-def _is_listed_only(match: Match) -> bool:
-    return any(ref.how == "listed" for _, f in match.images.folders for ref in f.files.values())
-
-
-def _count(pairs: int | None) -> str:
-    return "?" if pairs is None else f"{pairs:,}"
 
 
 def _notes(tree: Tree, lines: list[Line], found: list[Found]) -> list[str]:
@@ -199,12 +187,6 @@ def _notes(tree: Tree, lines: list[Line], found: list[Found]) -> list[str]:
             choice = suggest_use(items)
             advice = f"choose with, e.g., {choice}" if choice else "move one away"
             notes.append(f"{name} ({several}) lies in several places; {advice}")
-    notes += [
-        f"{line.source} {line.split}: pairs are counted only while building, because the list of "
-        f"their names lies in a .tar.gz ({line.where})"
-        for line in lines
-        if line.pairs is None
-    ]
     notes += [f"{archive} is left alone: {reason}" for archive, reason in tree.unreadable.items()]
     if not any(line.status == "found" for line in lines):
         notes.append(

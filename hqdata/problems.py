@@ -52,6 +52,8 @@ class ProblemKind(str, Enum):
     """A name of the release's list that is not on disk."""
     STRAY_FILE = "stray_file"
     """A file in a source's folder that is neither image nor mask of this release."""
+    UNUSED_DEFECT = "unused_defect"
+    """A defect of the recipe names a pair or file that the source does not have."""
     BAD_MEMBER = "bad_member"
     """An archive member that is refused: absolute path, '..', a link, encrypted, listed twice."""
     COUNT_MISMATCH = "count_mismatch"

@@ -19,16 +19,12 @@ DEFAULT_DATA_ROOT = Path("data")
 def scan(
     root: Path,
     *,
-    spool: Path | None = None,
     on_archive: Callable[[str, int], None] | None = None,
 ) -> Tree:
     """Lists everything below `root`, looking into archives.
 
     Args:
         root: the data root, a folder.
-        spool: folder to keep the decompressed form of .tar.gz files in, so that their members can
-            be read in any order while the archive itself is read once. Without it they are only
-            listed.
         on_archive: called with the path and the size in bytes of each archive before it is listed.
 
     Raises:
@@ -56,12 +52,12 @@ def scan(
                     num_bytes=info.st_size,
                     size=info.st_size,
                     crc=-1,
-                    stamp=f"{info.st_size}:{info.st_mtime_ns}",
+                    stamp=f"{info.st_size}:{info.st_mtime_ns}:{info.st_ctime_ns}",
                 )
                 continue
             if on_archive is not None:
                 on_archive("/".join((*parts, printable(name))), info.st_size)
-            list_archive(tree, parts, Path(base) / name, spool=spool)
+            list_archive(tree, parts, Path(base) / name)
         if plain:
             tree.folders.append(Folder(parts, (False,) * len(parts), plain))
     tree.folders.sort(key=lambda folder: folder.parts)

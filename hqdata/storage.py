@@ -35,21 +35,25 @@ class FileRef:
 
     Attributes:
         container: absolute path of the file itself, or of the archive that holds it.
-        how: a whole file, or a stored or deflated range of an archive.
+        how: a whole file, or a stored or deflated range of an archive. Files of a .tar.gz are only
+            listed until it is spooled (`hqdata.archives.spool_archive`); its lists of names are
+            held in `inline`.
         offset: first byte in the container; of a zip member, of its local header.
         num_bytes: bytes in the container.
         size: bytes when read.
         crc: CRC-32 of the bytes when read, -1 if the container has none.
         stamp: changes when the bytes do, as far as can be told without reading them.
+        inline: the bytes themselves, of small files that are needed before the others.
     """
 
     container: str
-    how: Literal["file", "range", "zip-stored", "zip-deflated", "listed"]
+    how: Literal["file", "range", "zip-stored", "zip-deflated", "listed", "inline"]
     offset: int
     num_bytes: int
     size: int
     crc: int
     stamp: str
+    inline: bytes = b""
 
 
 @dataclass(slots=True)
@@ -169,7 +173,7 @@ class FileReader:
         try:
             if ref.how == "file":
                 with open(ref.container, "rb", buffering=0) as file:
-                    data = file.read(ref.size + 1)
+                    data = _pread(file.fileno(), ref.size + 1, 0)
             else:
                 data = self._read_range(ref)
         except (OSError, OverflowError) as error:
@@ -182,8 +186,10 @@ class FileReader:
         return data
 
     def _read_range(self, ref: FileRef) -> bytes:
+        if ref.how == "inline":
+            return ref.inline
         if ref.how == "listed":
-            raise DamagedFileError("was listed for information only")
+            raise DamagedFileError("lies in a .tar.gz that was listed but not decompressed")
         handle = self._handle(ref.container)
         if ref.how == "range":
             return _pread(handle, ref.num_bytes, ref.offset)

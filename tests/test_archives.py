@@ -22,6 +22,7 @@ from hqdata import archives, storage
 from hqdata.archives import remove_spool
 from hqdata.scan import scan
 from hqdata.storage import DamagedFileError, FileReader, Tree
+from support.spooled import scan_spooled
 
 KINDS = ["zip-stored", "zip-deflated", "tar", "tar.gz"]
 
@@ -90,7 +91,7 @@ class TestReadingBack:
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder, "data")
             pack(root / f"set.{suffix}", kind, files)
-            tree = scan(root, spool=Path(folder, "spool"))
+            tree = scan_spooled(root, Path(folder, "spool"))
             assert tree.unreadable == {}
             assert tree.bad_members == []
             assert read_all(tree) == {f"set.{suffix}/{n}": data for n, data in files.items()}
@@ -99,21 +100,21 @@ class TestReadingBack:
     def test_an_archive_without_members_is_an_empty_folder(self, tmp_path: Path, kind: str) -> None:
         suffix = "zip" if kind.startswith("zip") else kind
         pack(tmp_path / f"set.{suffix}", kind, {})
-        tree = scan(tmp_path, spool=tmp_path / ".spool")
+        tree = scan_spooled(tmp_path, tmp_path / ".spool")
         assert (tree.folders, tree.bad_members, tree.unreadable) == ([], [], {})
 
     def test_members_are_found_by_content_not_by_suffix(self, tmp_path: Path) -> None:
         """SA-1B redistributions hold gzip in `.tar`; some mirrors zip in `.tar`."""
         pack(tmp_path / "a.tar", "tar.gz", {"x.jpg": b"1"})
         pack(tmp_path / "b.tar", "zip-stored", {"x.jpg": b"2"})
-        tree = scan(tmp_path, spool=tmp_path / ".spool")
+        tree = scan_spooled(tmp_path, tmp_path / ".spool")
         assert read_all(tree) == {"a.tar/x.jpg": b"1", "b.tar/x.jpg": b"2"}
 
     def test_the_listing_without_a_spool_names_the_same_files(self, tmp_path: Path) -> None:
         pack(tmp_path / "a.tar.gz", "tar.gz", {"d/x.jpg": b"1", "y.png": b"22"})
         listed = scan(tmp_path)
-        assert paths(listed) == paths(scan(tmp_path, spool=tmp_path / ".spool"))
-        with pytest.raises(DamagedFileError, match="information only"):
+        assert paths(listed) == paths(scan_spooled(tmp_path, tmp_path / ".spool"))
+        with pytest.raises(DamagedFileError, match="not decompressed"):
             read_all(listed)
 
     @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ class TestReadingBack:
     def test_unicode_names_survive(self, tmp_path: Path, kind: str, name: str) -> None:
         suffix = "zip" if kind.startswith("zip") else kind
         pack(tmp_path / f"s.{suffix}", kind, {name: b"1"})
-        assert paths(scan(tmp_path, spool=tmp_path / ".spool")) == {f"s.{suffix}/{name}"}
+        assert paths(scan_spooled(tmp_path, tmp_path / ".spool")) == {f"s.{suffix}/{name}"}
 
     def test_a_name_that_is_no_utf8_is_spelt_out(self, tmp_path: Path) -> None:
         """What goes into records and reports has to be valid Unicode."""
@@ -180,7 +181,7 @@ class TestHostileNames:
         suffix = "zip" if kind.startswith("zip") else kind
         root = tmp_path / "data"
         pack(root / f"s.{suffix}", kind, {"good.jpg": b"1", name: b"2"})
-        tree = scan(root, spool=tmp_path / "spool")
+        tree = scan_spooled(root, tmp_path / "spool")
         assert paths(tree) == {f"s.{suffix}/good.jpg"}
         assert list(refused(tree)) == [name]
         assert "leaves the archive" in refused(tree)[name]
@@ -192,7 +193,7 @@ class TestHostileNames:
         pack(root / f"s.{suffix}", kind, dict.fromkeys(HOSTILE_NAMES, b"2"))
         before = sorted(tmp_path.rglob("*"))
         spool = tmp_path / "spool"
-        tree = scan(root, spool=spool)
+        tree = scan_spooled(root, spool)
         read_all(tree)
         after = sorted(path for path in tmp_path.rglob("*") if spool not in (path, *path.parents))
         assert after == before
@@ -222,7 +223,7 @@ class TestHostileNames:
             with tarfile.open(path, "w:gz" if kind == "tar.gz" else "w") as tar:
                 for name in ("d/a.jpg", "b.jpg", again, again):
                     tar.addfile(tarfile.TarInfo(name))
-        tree = scan(tmp_path, spool=tmp_path / ".spool")
+        tree = scan_spooled(tmp_path, tmp_path / ".spool")
         assert paths(tree) == {f"s.{suffix}/b.jpg"}
         assert [bad.reason for bad in tree.bad_members] == ["its path is listed twice"] * 2
 
@@ -233,7 +234,7 @@ class TestHostileNames:
         suffix = "zip" if kind.startswith("zip") else kind
         files = {f"d/{number}.jpg": b"" for number in range(9_999)}
         pack(tmp_path / f"s.{suffix}", kind, {**files, "../bad.jpg": b""})
-        tree = scan(tmp_path, spool=tmp_path / ".spool")
+        tree = scan_spooled(tmp_path, tmp_path / ".spool")
         assert list(refused(tree)) == ["../bad.jpg"]
         assert paths(tree) == {f"s.{suffix}/{name}" for name in files}
 
@@ -260,7 +261,7 @@ class TestLinksAndDevices:
         root.mkdir()
         (root / "s.tar").write_bytes(data)
         (root / "t.tar.gz").write_bytes(gzip.compress(data))
-        tree = scan(root, spool=tmp_path / "spool" if spooled else None)
+        tree = scan_spooled(root, tmp_path / "spool") if spooled else scan(root)
         assert paths(tree) == {"s.tar/good.jpg", "t.tar.gz/good.jpg"}
         assert [(b.archive, b.member) for b in tree.bad_members] == [
             ("s.tar", "odd.jpg"),
@@ -396,7 +397,7 @@ class TestHostileZips:
         root = tmp_path / "data"
         root.mkdir()
         (root / name).write_bytes(data)
-        tree = scan(root, spool=tmp_path / "spool" if spooled else None)
+        tree = scan_spooled(root, tmp_path / "spool") if spooled else scan(root)
         assert list(tree.unreadable) == [name]
         assert tree.folders == []
 
@@ -422,7 +423,7 @@ class TestHostileTars:
         (root / ("s.tar.gz" if zipped else "s.tar")).write_bytes(
             gzip.compress(data) if zipped else data
         )
-        tree = scan(root, spool=tmp_path / "spool")
+        tree = scan_spooled(root, tmp_path / "spool")
         assert tree.folders == []
         assert "cut short" in next(iter(tree.unreadable.values()))
 
@@ -435,7 +436,7 @@ class TestHostileTars:
         )
         path.write_bytes(path.read_bytes()[:-2000])
         spool = tmp_path / "spool"
-        tree = scan(tmp_path / "data", spool=spool if spooled else None)
+        tree = scan_spooled(tmp_path / "data", spool) if spooled else scan(tmp_path / "data")
         assert "cut short" in tree.unreadable["s.tar.gz"]
         assert list(spool.glob("*")) == []
 
@@ -445,14 +446,14 @@ class TestHostileTars:
         monkeypatch.setattr(archives, "ALWAYS_EXPANDED", 100_000)
         root, spool = tmp_path / "data", tmp_path / "spool"
         pack(root / "s.tar.gz", "tar.gz", {"a.jpg": b"\0" * 20_000_000})
-        tree = scan(root, spool=spool)
+        tree = scan_spooled(root, spool)
         assert "more than 64 times its size" in tree.unreadable["s.tar.gz"]
         assert list(spool.glob("*")) == []
 
     def test_a_small_gzip_may_grow_by_any_factor(self, tmp_path: Path) -> None:
         """The limit is for bombs, not for a try-out with flat pictures."""
         pack(tmp_path / "s.tar.gz", "tar.gz", {"a.jpg": b"\0" * 2_000_000})
-        tree = scan(tmp_path, spool=tmp_path / ".spool")
+        tree = scan_spooled(tmp_path, tmp_path / ".spool")
         assert read_all(tree) == {"s.tar.gz/a.jpg": b"\0" * 2_000_000}
 
     def test_more_members_than_anybody_needs_are_refused(
@@ -524,7 +525,7 @@ class TestFuzz:
                 if not data:
                     data = bytearray(b"P")
             (root / f"s.{suffix}").write_bytes(bytes(data))
-            tree = scan(root, spool=spool)
+            tree = scan_spooled(root, spool)
             outcomes.add("unreadable" if tree.unreadable else "listed")
             with FileReader() as reader:
                 for folder in tree.folders:

@@ -20,7 +20,8 @@ from hqdata.mini import make_mini
 from hqdata.overview import overview
 from hqdata.problems import ProblemKind
 from hqdata.progress import Silent
-from hqdata.recipe import load_recipe, resolve
+from hqdata.recipe import load_recipe
+from hqdata.resolve import resolve
 from hqdata.resources import manifests_dir
 from hqdata.sample import Record
 from hqdata.shards.dataset import SAMPLES_SCHEMA, DatasetInfo

@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "resources"),
     ("problems", "progress", "files", "yaml_files", "codecs", "storage", "sample"),
     ("archives", "parallel", "catalogue", "pictures", "masks"),
-    ("scan", "recipe", "normalise"),
+    ("scan", "recipe", "resolve", "normalise"),
     ("sources", "shards"),
     ("build", "report", "mini", "overview"),
     ("cli",),

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from hqdata.errors import UserError
-from hqdata.recipe import load_recipe, resolve
+from hqdata.recipe import load_recipe
+from hqdata.resolve import resolve
 from hqdata.yaml_files import read_yaml
 
 

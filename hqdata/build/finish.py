@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import io
 import platform
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 import hqdata
 from hqdata.build.plan import ShardTask, codec_versions
 from hqdata.build.work import Sidecar, sidecar_path
 from hqdata.errors import InterruptedBuildError
-from hqdata.files import TEMPORARY_SUFFIX, sha256_file, write_whole
+from hqdata.files import sync_folder, write_whole
 from hqdata.problems import Problem, ProblemKind, to_jsonl
-from hqdata.recipe import ResolvedRecipe, SplitRequest
+from hqdata.resolve import ResolvedRecipe, SplitRequest, is_source
 from hqdata.sample import SCHEMA_VERSION, canonical_json
 from hqdata.shards.dataset import (
-    DATASET_FILE,
-    PROBLEMS_FILE,
-    SAMPLES_FILE,
-    TIMM_FILE,
     DatasetInfo,
     Dropped,
-    Row,
     ShardInfo,
     SplitCounts,
     dataset_digest,
     timm_info,
     write_samples,
 )
-from hqdata.sources.pairing import Pairing
+from hqdata.shards.names import (
+    DATASET_FILE,
+    PROBLEMS_FILE,
+    SAMPLES_FILE,
+    TIMM_FILE,
+    Row,
+)
+from hqdata.sources.pairing import Pairing, flat
 
 Where = tuple[str, str]
 """(source, split)."""
@@ -84,19 +87,15 @@ def finish(
         )
         rows.extend(sidecar.rows)
         problems.extend(sidecar.problems)
+    problems += _unused_defects(resolved, pairings)
     counts = _count(resolved.splits, pairings, rows, problems)
     problems += _count_problems(counts)
     problems.sort(key=Problem.sort_key)
-    temporary = out / f".{SAMPLES_FILE}{TEMPORARY_SUFFIX}"
-    write_samples(temporary, rows)
-    samples_sha256 = sha256_file(temporary)
-    os.replace(temporary, out / SAMPLES_FILE)
+    samples = _samples_bytes(rows)
     listed = to_jsonl(problems).encode()
-    write_whole(out / PROBLEMS_FILE, listed)
     splits: dict[str, list[str]] = defaultdict(list)
     for task in tasks:
         splits[f"{task.source}-{task.split}"].append(task.path)
-    write_whole(out / TIMM_FILE, canonical_json(timm_info(shards, dict(splits))))
     info = DatasetInfo(
         schema_version=SCHEMA_VERSION,
         name=resolved.name,
@@ -113,7 +112,7 @@ def finish(
             for name, reason in pairing.dropped
         ),
         shards=tuple(shards),
-        samples_sha256=samples_sha256,
+        samples_sha256=hashlib.sha256(samples).hexdigest(),
         problems_sha256=hashlib.sha256(listed).hexdigest(),
         digest=dataset_digest(shards),
         tool={
@@ -122,10 +121,65 @@ def finish(
             **codec_versions(),
         },
     )
-    write_whole(
-        out / DATASET_FILE, info.model_dump_json(indent=1, exclude_none=True).encode() + b"\n"
+    info = info.sealed()
+    _publish(
+        out,
+        {
+            SAMPLES_FILE: samples,
+            PROBLEMS_FILE: listed,
+            TIMM_FILE: canonical_json(timm_info(shards, dict(splits))),
+            DATASET_FILE: info.to_bytes(),
+        },
     )
     return info, tuple(problems)
+
+
+def _unused_defects(resolved: ResolvedRecipe, pairings: Mapping[Where, Pairing]) -> list[Problem]:
+    """The recipe's own defects that no pair or file fits: a slip would let a bad pair in."""
+    problems = []
+    for defect in resolved.recipe.defects:
+        target = defect.name or defect.file or ""
+        where = [
+            (source, split)
+            for source, split in pairings
+            if is_source(defect.source, source) and defect.split in (None, split)
+        ]
+        if where and not any(flat(target) in pairings[w].used for w in where):
+            source, split = where[0]
+            problems.append(
+                Problem(
+                    source,
+                    split,
+                    target,
+                    "",
+                    ProblemKind.UNUSED_DEFECT,
+                    f"the recipe has a defect ({defect.action}) of this name, the source has not",
+                )
+            )
+    return problems
+
+
+def _publish(out: Path, files: dict[str, bytes]) -> None:
+    """Writes the files of the manifest, `dataset.json` last; nothing if all are there already."""
+    if all(_holds(out / name, data) for name, data in files.items()):
+        return
+    (out / DATASET_FILE).unlink(missing_ok=True)
+    sync_folder(out)
+    for name, data in files.items():
+        write_whole(out / name, data)
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    try:
+        return path.read_bytes() == data
+    except OSError:
+        return False
+
+
+def _samples_bytes(rows: list[Row]) -> bytes:
+    buffer = io.BytesIO()
+    write_samples(buffer, rows)
+    return buffer.getvalue()
 
 
 def _count(

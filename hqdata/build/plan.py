@@ -15,7 +15,8 @@ import PIL
 import simplejpeg
 
 from hqdata.normalise import Origin, Settings
-from hqdata.recipe import Recipe, SplitRequest
+from hqdata.recipe import Recipe
+from hqdata.resolve import SplitRequest
 from hqdata.sample import SCHEMA_VERSION, canonical_json
 from hqdata.sources.pairing import Pair, Pairing
 from hqdata.storage import FileRef
@@ -66,7 +67,14 @@ class ShardTask:
             "settings": [self.settings.image_field, self.settings.max_pixels],
             "items": [
                 [
-                    *(getattr(item.origin, name) for name in Origin.__dataclass_fields__),
+                    item.origin.key,
+                    item.origin.source,
+                    item.origin.split,
+                    item.origin.licence,
+                    item.origin.upstream_image,
+                    item.origin.upstream_mask,
+                    item.origin.mask_values,
+                    item.origin.action,
                     item.image.stamp,
                     item.mask.stamp,
                 ]

@@ -4,35 +4,37 @@ there.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from hqdata.archives import remove_spool
+from hqdata.archives import remove_spool, spool_archive
 from hqdata.build.finish import Where, finish
+from hqdata.build.folder import (
+    claim,
+    refuse_to_shrink,
+    remove_shards,
+    remove_temporaries,
+    stale_shards,
+)
 from hqdata.build.plan import ShardTask, plan
-from hqdata.build.work import StoppedError, is_current, sidecar_path, write_shard
-from hqdata.errors import BusyError, CancelledError, UserError
-from hqdata.files import TEMPORARY_SUFFIX, no_room
+from hqdata.build.work import StoppedError, check_task, sidecar_path, write_task
+from hqdata.errors import CancelledError
+from hqdata.files import no_room
 from hqdata.parallel import run_tasks
 from hqdata.problems import Problem, ProblemKind
 from hqdata.progress import InMebibytes, Reporter, Silent
-from hqdata.recipe import ResolvedRecipe
+from hqdata.resolve import ResolvedRecipe
 from hqdata.scan import scan
-from hqdata.shards.dataset import (
-    DATASET_FILE,
-    STATE_DIR,
-    DatasetInfo,
-)
+from hqdata.shards.dataset import DatasetInfo
+from hqdata.shards.names import DATASET_FILE, STATE_DIR
 from hqdata.sources.discover import choose, discover, pair_found
 from hqdata.sources.layouts import TreeIndex
 from hqdata.sources.pairing import Pairing, find_duplicate_keys
+from hqdata.storage import FileRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +99,12 @@ def build(
     """
     options = options or BuildOptions()
     reporter = reporter or Silent()
-    with _claim(out):
+    with claim(out):
         spool = out / STATE_DIR / "spool"
         try:
             remove_spool(spool)
-            return _build(resolved, data_root, out, options, reporter, tell, spool)
+            remove_temporaries(out)
+            return _build(resolved, data_root, out, options, reporter, tell)
         except OSError as error:
             full = no_room(error, out)
             if full is None:
@@ -124,9 +127,8 @@ def _build(
     options: BuildOptions,
     reporter: Reporter,
     tell: Callable[[str], None],
-    spool: Path,
 ) -> BuildResult:
-    tree = scan(data_root, spool=spool, on_archive=_archive_teller(tell))
+    tree = scan(data_root, on_archive=_archive_teller(tell))
     for archive, reason in tree.unreadable.items():
         tell(f"warning: {archive} is left alone: {reason}")
     index = TreeIndex(tree)
@@ -139,8 +141,12 @@ def _build(
     requests = [replace(r, mask_values=m.spec.mask_values or r.mask_values) for r, m in chosen]
     pairings = find_duplicate_keys(pairings)
     tasks = plan(requests, pairings, resolved.recipe)
-    _clear_leftovers(out, tasks, prune=options.prune)
+    stale = stale_shards(out, tasks, pairings, prune=options.prune)
+    refuse_to_shrink(out, pairings, prune=options.prune)
     num_kept = _write_missing(tasks, out, options.workers, reporter, tell)
+    if stale:
+        tell(f"removing {len(stale)} shards of an earlier build, e.g. {stale[0]}")
+        remove_shards(out, stale)
     layouts = {f"{r.source}/{r.split}": m.layout for r, m in chosen}
     info, problems = finish(resolved, tasks, pairings, layouts, out)
     return BuildResult(info, problems, len(tasks) - num_kept, num_kept)
@@ -163,103 +169,9 @@ def _report_bad_members_once(pairings: dict[Where, Pairing]) -> None:
 def _archive_teller(tell: Callable[[str], None]) -> Callable[[str, int], None]:
     def on_archive(path: str, num_bytes: int) -> None:
         if path.lower().endswith((".gz", ".tgz")):
-            tell(
-                f"{path}: decompressing {num_bytes / 2**20:,.0f} MiB, once, to read it in any order"
-            )
+            tell(f"{path}: reading {num_bytes / 2**20:,.0f} MiB to list it; a .zip has an index")
 
     return on_archive
-
-
-@contextmanager
-def _claim(out: Path) -> Iterator[None]:
-    """Holds the folder for this process alone.
-
-    Raises:
-        UserError: the folder holds something else, or cannot be written to.
-        BusyError: another process holds it.
-    """
-    state = out / STATE_DIR
-    existed = out.is_dir()
-    try:
-        if out.exists() and not out.is_dir():
-            raise UserError("the output is a file, not a folder", where=out)
-        foreign = {p.name for p in out.iterdir()} - {"lost+found"} if out.is_dir() else set()
-        if foreign and not state.is_dir():
-            raise UserError(
-                "the output folder is not empty and no data set of ours",
-                where=out,
-                expected="a new or empty folder, or one that an earlier build wrote to",
-                do="choose another --out",
-            )
-        state.mkdir(parents=True, exist_ok=True)
-        lock = open(state / "lock", "a+", encoding="utf-8")  # noqa: SIM115  # closed below
-    except OSError as error:
-        raise no_room(error, out) or UserError(
-            f"cannot write to the output folder: {error.strerror}", where=out
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            owner = lock.read().strip() or "unknown"
-            raise BusyError(
-                f"another build (process {owner}) is writing to this folder",
-                where=out,
-                do="wait for it, or choose another --out",
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        try:
-            yield
-        finally:
-            # A build that never began leaves no folder behind.
-            if not existed and [p.name for p in out.rglob("*")] == [STATE_DIR, "lock"]:
-                (state / "lock").unlink()
-                state.rmdir()
-                out.rmdir()
-
-
-def _clear_leftovers(out: Path, tasks: list[ShardTask], *, prune: bool) -> None:
-    """Removes unfinished files, and shards that an earlier build wrote and this one does not
-    have.
-    """
-    wanted = {task.path for task in tasks}
-    ours = {task.source for task in tasks}
-    for temporary in [*out.glob(f"*/.*{TEMPORARY_SUFFIX}"), *out.glob(f".*{TEMPORARY_SUFFIX}")]:
-        temporary.unlink(missing_ok=True)
-    present = {path.relative_to(out).as_posix() for path in out.glob("*/*.tar")}
-    stale = sorted(present - wanted)
-    others = [path for path in stale if path.split("/")[0] not in ours]
-    if others and not prune:
-        names = ", ".join(sorted({path.split("/")[0] for path in others}))
-        raise UserError(
-            f"the output folder holds {len(others)} shards of sources not in this build: {names}",
-            where=out / others[0],
-            do="choose another --out, or remove them with --prune",
-        )
-    if stale:
-        (out / DATASET_FILE).unlink(missing_ok=True)
-    for path in stale:
-        (out / path).unlink()
-        sidecar_path(out, path).unlink(missing_ok=True)
-        if not any((out / path).parent.iterdir()):
-            (out / path).parent.rmdir()
-
-
-def _check_task(
-    task: ShardTask, *, out: Path, tick: Callable[[int], None], should_stop: Callable[[], bool]
-) -> bool:
-    current = not should_stop() and is_current(task, out)
-    tick(task.num_source_bytes)
-    return current
-
-
-def _write_task(
-    task: ShardTask, *, out: Path, tick: Callable[[int], None], should_stop: Callable[[], bool]
-) -> None:
-    write_shard(task, out, on_sample=tick, should_stop=should_stop)
 
 
 def _write_missing(
@@ -278,7 +190,7 @@ def _write_missing(
     kept: set[str] = set()
     if known:
         reporter.start("checking what is there", _num_bytes(known), "MiB")
-        work = partial(_check_task, out=out)
+        work = partial(check_task, out=out)
         current = run_tasks(work, known, workers=workers, reporter=reporter, out=out)
         kept = {task.path for task, ok in zip(known, current, strict=True) if ok}
         reporter.finish()
@@ -290,11 +202,39 @@ def _write_missing(
         num_samples = sum(len(task.items) for task in missing)
         what = f"building {len(missing)} shards of {num_samples:,} pictures"
         reporter.start(what, _num_bytes(missing), "MiB")
+        missing = _spooled(missing, out / STATE_DIR / "spool", tell)
         run_tasks(
-            partial(_write_task, out=out), missing, workers=workers, reporter=reporter, out=out
+            partial(write_task, out=out), missing, workers=workers, reporter=reporter, out=out
         )
         reporter.finish()
     return len(kept)
+
+
+def _spooled(tasks: list[ShardTask], spool: Path, tell: Callable[[str], None]) -> list[ShardTask]:
+    """The tasks with the files of a .tar.gz readable: each archive they need is decompressed."""
+    refs = (ref for task in tasks for item in task.items for ref in (item.image, item.mask))
+    targets: dict[str, str] = {}
+    for archive in sorted({ref.container for ref in refs if ref.how == "listed"}):
+        tell(f"decompressing {archive} beside the output, to read it in any order")
+        targets[archive] = str(spool_archive(Path(archive), spool))
+    if not targets:
+        return tasks
+
+    def readable(ref: FileRef) -> FileRef:
+        if ref.how != "listed":
+            return ref
+        return replace(ref, how="range", container=targets[ref.container])
+
+    return [
+        replace(
+            task,
+            items=tuple(
+                replace(item, image=readable(item.image), mask=readable(item.mask))
+                for item in task.items
+            ),
+        )
+        for task in tasks
+    ]
 
 
 def _num_bytes(tasks: list[ShardTask]) -> int:

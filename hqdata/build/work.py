@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from hqdata.files import no_room, sha256_file, sync_folder, write_whole
 from hqdata.normalise import ProblemError, normalise
 from hqdata.problems import Problem, ProblemKind
 from hqdata.sample import Sample, canonical_json
-from hqdata.shards.dataset import COLUMNS, STATE_DIR, Row
+from hqdata.shards.names import STATE_DIR, Row
 from hqdata.shards.writer import Placed, ShardWriter
 from hqdata.storage import MAX_FILE_BYTES, DamagedFileError, FileReader, FileRef
 
@@ -40,8 +41,8 @@ class Sidecar:
     problems: tuple[Problem, ...]
 
     def to_bytes(self) -> bytes:
-        """The sidecar as canonical JSON."""
-        return canonical_json(
+        """The SHA-256 of the rest on a line of its own, then canonical JSON."""
+        body = canonical_json(
             {
                 "fingerprint": self.fingerprint,
                 "sha256": self.sha256,
@@ -50,12 +51,16 @@ class Sidecar:
                 "problems": [problem.to_dict() for problem in self.problems],
             }
         )
+        return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
 
     @classmethod
     def read(cls, path: Path) -> Sidecar | None:
         """The sidecar at `path`; None if there is none or it is not one of ours."""
         try:
-            value: Any = json.loads(path.read_bytes())
+            digest, _, body = path.read_bytes().partition(b"\n")
+            if hashlib.sha256(body).hexdigest().encode() != digest:
+                return None
+            value: Any = json.loads(body)
             return cls(
                 fingerprint=value["fingerprint"],
                 sha256=value["sha256"],
@@ -73,15 +78,35 @@ def sidecar_path(out: Path, shard: str) -> Path:
 
 
 def is_current(task: ShardTask, out: Path) -> bool:
-    """Whether the shard on disk is, byte for byte, what the task would write."""
+    """Whether the shard on disk is, byte for byte, what the task would write.
+
+    A shard that a pair was left out of never is: the file may be whole by now, or the disk back,
+    and nothing but reading it again can tell.
+    """
     sidecar = Sidecar.read(sidecar_path(out, task.path))
     path = out / task.path
     try:
-        if sidecar is None or sidecar.fingerprint != task.fingerprint():
+        if sidecar is None or sidecar.problems or sidecar.fingerprint != task.fingerprint():
             return False
         return path.stat().st_size == sidecar.num_bytes and sha256_file(path) == sidecar.sha256
     except OSError:
         return False
+
+
+def check_task(
+    task: ShardTask, *, out: Path, tick: Callable[[int], None], should_stop: Callable[[], bool]
+) -> bool:
+    """`is_current` as work for `hqdata.parallel.run_tasks`; ticks source bytes."""
+    current = not should_stop() and is_current(task, out)
+    tick(task.num_source_bytes)
+    return current
+
+
+def write_task(
+    task: ShardTask, *, out: Path, tick: Callable[[int], None], should_stop: Callable[[], bool]
+) -> None:
+    """`write_shard` as work for `hqdata.parallel.run_tasks`; ticks source bytes."""
+    write_shard(task, out, on_sample=tick, should_stop=should_stop)
 
 
 def write_shard(
@@ -170,4 +195,4 @@ def _row(sample: Sample, shard: str, placed: Placed) -> Row:
     for name in ("image", "mask", "record"):
         member = getattr(placed, name)
         row[f"{name}_offset"], row[f"{name}_size"] = member.offset, member.size
-    return {name: row[name] for name in COLUMNS}
+    return row

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from hqdata.catalogue.registry import load_manifests
 from hqdata.pictures import UNTOUCHED
-from hqdata.recipe import load_recipe, resolve
+from hqdata.recipe import load_recipe
 from hqdata.report.histograms import Histogram, histograms
+from hqdata.resolve import resolve
 from hqdata.shards.dataset import Dataset, SplitCounts
 
 TABLE_5_RECIPE = "hqseg-44k"

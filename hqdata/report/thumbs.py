@@ -17,7 +17,8 @@ from PIL import Image
 from hqdata.codecs import CodecError
 from hqdata.errors import DatasetError
 from hqdata.shards.check import decode_image, decode_mask
-from hqdata.shards.dataset import Dataset, Row
+from hqdata.shards.dataset import Dataset
+from hqdata.shards.names import Row
 
 LONG_SIDE = 320
 """Pixels of a thumbnail's longer side."""

@@ -21,16 +21,18 @@ from hqdata.problems import read_jsonl
 from hqdata.progress import InMebibytes, Reporter, Silent
 from hqdata.sample import Record, canonical_json
 from hqdata.shards.dataset import (
-    PROBLEMS_FILE,
-    SAMPLES_FILE,
-    TIMM_FILE,
     Dataset,
     DatasetInfo,
-    Row,
     ShardInfo,
     dataset_digest,
     read_info,
     timm_info,
+)
+from hqdata.shards.names import (
+    PROBLEMS_FILE,
+    SAMPLES_FILE,
+    TIMM_FILE,
+    Row,
 )
 from hqdata.shards.reader import RawMember, ShardError, ShardReader
 from hqdata.shards.writer import MASK_EXT, RECORD_EXT
@@ -165,6 +167,8 @@ def _check_manifest(info: DatasetInfo, rows: list[Row]) -> list[Damage]:
     differ("samples by split", built, dict(Counter((r["source"], r["split"]) for r in rows)))
     in_json = {shard.path: shard.num_samples for shard in info.shards if shard.num_samples}
     differ("samples by shard", in_json, dict(Counter(row["shard"] for row in rows)))
+    if info.own_sha256() != info.manifest_sha256:
+        damages.append(Damage("dataset.json", "", "was changed after it was written"))
     if dataset_digest(info.shards) != info.digest:
         damages.append(Damage("dataset.json", "", "the digest is not that of its list of shards"))
     for key, count in Counter(row["key"] for row in rows).items():

@@ -11,21 +11,16 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hqdata.errors import DatasetError
-from hqdata.sample import SCHEMA_VERSION
+from hqdata.sample import SCHEMA_VERSION, canonical_json
+from hqdata.shards.names import DATASET_FILE, SAMPLES_FILE, STATE_DIR, Row
 from hqdata.yaml_files import explain
-
-DATASET_FILE = "dataset.json"
-SAMPLES_FILE = "samples.parquet"
-PROBLEMS_FILE = "problems.jsonl"
-TIMM_FILE = "_info.json"
-STATE_DIR = ".hqdata"
 
 SAMPLES_SCHEMA = pa.schema(
     [
@@ -59,11 +54,6 @@ SAMPLES_SCHEMA = pa.schema(
     ],
     metadata={"hqdata_schema_version": str(SCHEMA_VERSION)},
 )
-
-COLUMNS: tuple[str, ...] = tuple(SAMPLES_SCHEMA.names)
-
-Row = dict[str, Any]
-"""One row of `samples.parquet`, by column."""
 
 
 class _Model(BaseModel):
@@ -124,6 +114,20 @@ class DatasetInfo(_Model):
     problems_sha256: str
     digest: str
     tool: dict[str, str]
+    manifest_sha256: str = ""
+
+    def sealed(self) -> DatasetInfo:
+        """The same with the digest of everything else in it."""
+        return self.model_copy(update={"manifest_sha256": self.own_sha256()})
+
+    def own_sha256(self) -> str:
+        """SHA-256 of this document as canonical JSON, `manifest_sha256` left out."""
+        document = self.model_dump(mode="json", exclude_none=True, exclude={"manifest_sha256"})
+        return hashlib.sha256(canonical_json(document)).hexdigest()
+
+    def to_bytes(self) -> bytes:
+        """The text of `dataset.json`."""
+        return self.model_dump_json(indent=1, exclude_none=True).encode() + b"\n"
 
 
 def dataset_digest(shards: Iterable[ShardInfo]) -> str:
@@ -135,14 +139,14 @@ def dataset_digest(shards: Iterable[ShardInfo]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def write_samples(path: Path, rows: Sequence[Row]) -> None:
-    """Writes `samples.parquet`; the caller gives it its final name."""
+def write_samples(file: BinaryIO, rows: Sequence[Row]) -> None:
+    """Writes the table of `samples.parquet`."""
     columns = {
         field.name: pa.array([row[field.name] for row in rows], field.type)
         for field in SAMPLES_SCHEMA
     }
     table = pa.table(columns, schema=SAMPLES_SCHEMA)
-    pq.write_table(table, path, compression="zstd", row_group_size=16_384)
+    pq.write_table(table, file, compression="zstd", row_group_size=16_384)
 
 
 @dataclass(frozen=True)
@@ -235,7 +239,7 @@ def read_info(root: Path) -> DatasetInfo:
         raise _no_dataset(root) from None
     except OSError as error:
         raise DatasetError(f"cannot be read: {error.strerror}", where=path) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f"{DATASET_FILE} is damaged: {error}", where=path) from error
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version != SCHEMA_VERSION:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from posixpath import commonpath
 
@@ -15,7 +15,7 @@ from hqdata.catalogue.manifest import Archive, SetManifest
 from hqdata.catalogue.registry import find_set
 from hqdata.errors import AmbiguousSourceError, MissingSourceError, UserError, nearest
 from hqdata.problems import Problem, ProblemKind
-from hqdata.recipe import SplitRequest
+from hqdata.resolve import SplitRequest
 from hqdata.sources.layouts import Match, TreeIndex
 from hqdata.sources.pairing import Pairing, pair
 from hqdata.storage import DamagedFileError, FileReader, Tree, archive_stem
@@ -111,8 +111,6 @@ def _find_list(index: TreeIndex, match: Match, path: str) -> tuple[str, ...] | N
             for file_name, ref in folder.files.items():
                 if file_name.casefold() != name.casefold():
                     continue
-                if ref.how == "listed":
-                    return ()
                 if ref.size > MAX_LIST_BYTES:
                     raise UserError(f"{ref.size:,} bytes are too many for a list", where=path)
                 try:
@@ -252,7 +250,7 @@ def pair_found(index: TreeIndex, request: SplitRequest, match: Match) -> Pairing
         for member in index.tree.bad_members
         if member.archive in archives
     )
-    return Pairing(pairing.pairs, (*pairing.problems, *bad), pairing.dropped, pairing.lost)
+    return replace(pairing, problems=(*pairing.problems, *bad))
 
 
 def _check_split(source: str, split: str, value: str) -> None:

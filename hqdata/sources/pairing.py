@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from hqdata.catalogue.manifest import Defect
 from hqdata.catalogue.names import load_names
 from hqdata.problems import Problem, ProblemKind
-from hqdata.recipe import SplitRequest
+from hqdata.resolve import SplitRequest
 from hqdata.sources.keys import make_key
 from hqdata.sources.layouts import (
     IMAGE_SUFFIXES,
@@ -59,12 +59,14 @@ class Pairing:
         dropped: (upstream name or file, reason) of what a known defect leaves out; `lost` of them
             were pairs, which the expected count allows for.
         lost: number of pairs in `dropped`.
+        used: names and files that a known defect was looked up for and found, slashes flattened.
     """
 
     pairs: tuple[Pair, ...]
     problems: tuple[Problem, ...]
     dropped: tuple[tuple[str, str], ...]
     lost: int
+    used: frozenset[str] = frozenset()
 
 
 def pair(
@@ -96,7 +98,9 @@ def pair(
     pairs = work.hold_against_names(pairs)
     pairs = work.apply_defects(pairs)
     ordered = tuple(sorted(pairs, key=lambda item: item.key))
-    return Pairing(ordered, tuple(work.problems), tuple(work.dropped), work.lost)
+    return Pairing(
+        ordered, tuple(work.problems), tuple(work.dropped), work.lost, frozenset(work.used)
+    )
 
 
 class _Work:
@@ -110,11 +114,12 @@ class _Work:
         self.lost = 0
         self.drop_files: dict[str, Defect] = {}
         self.by_name: dict[str, Defect] = {}
+        self.used: set[str] = set()
         for defect in request.defects:
             if defect.file is not None:
-                self.drop_files.setdefault(_flat(defect.file), defect)
+                self.drop_files.setdefault(flat(defect.file), defect)
             elif defect.name is not None:
-                self.by_name.setdefault(_flat(defect.name), defect)
+                self.by_name.setdefault(flat(defect.name), defect)
 
     def report(self, kind: ProblemKind, message: str, *, image: str = "", mask: str = "") -> None:
         self.problems.append(
@@ -140,9 +145,10 @@ class _Work:
         return found
 
     def _is_dropped(self, short: str) -> bool:
-        defect = self.drop_files.get(_flat(short))
+        defect = self.drop_files.get(flat(short))
         if defect is None:
             return False
+        self.used.add(flat(short))
         entry = (short, defect.reason)
         if entry not in self.dropped:
             self.dropped.append(entry)
@@ -168,7 +174,7 @@ class _Work:
         for class_name, folder, upstream in places.values():
             for file_name in sorted(folder.files):
                 short = f"{class_name}/{file_name}" if class_name else file_name
-                if _flat(short) in self.drop_files or any(accepts(w, file_name) for w in wanted):
+                if flat(short) in self.drop_files or any(accepts(w, file_name) for w in wanted):
                     continue
                 self._stray(f"{self.within}{upstream}/{file_name}")
 
@@ -250,7 +256,7 @@ class _Work:
 
     def _preferred(self, name: str, files: list[File]) -> list[File]:
         """The one file that a known defect says is meant, where several share a stem."""
-        defect = self.by_name.get(_flat(name))
+        defect = self.by_name.get(flat(name))
         if len(files) < 2 or defect is None or defect.prefer is None:
             return files
         meant = [f for f in files if f.path.rsplit("/", 1)[-1] == defect.prefer]
@@ -291,10 +297,12 @@ class _Work:
         """Drops pairs, or marks them with the action of the defect that names them."""
         kept = []
         for item in pairs:
-            defect = self.by_name.get(_flat(item.name))
+            defect = self.by_name.get(flat(item.name))
             if defect is None:
                 kept.append(item)
-            elif defect.action == "drop":
+                continue
+            self.used.add(flat(item.name))
+            if defect.action == "drop":
                 self.dropped.append((item.name, defect.reason))
                 self.lost += 1
             else:
@@ -307,7 +315,7 @@ def _listed_stem(line: str) -> str:
     return stem_of(line) if suffix_of(line) in IMAGE_SUFFIXES else line
 
 
-def _flat(name: str) -> str:
+def flat(name: str) -> str:
     """A name as a release without class folders has it: `rubber_eraser/8` is `rubber_eraser_8`
     there.
     """

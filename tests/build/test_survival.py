@@ -9,14 +9,16 @@ import resource
 import shutil
 import signal
 import subprocess
+import tarfile
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from hqdata.build.run import BuildOptions, build
 from hqdata.build.work import sidecar_path
-from hqdata.errors import BusyError, InterruptedBuildError, UserError
+from hqdata.errors import BusyError, CancelledError, InterruptedBuildError, UserError
 from hqdata.shards.check import check
 from hqdata.shards.dataset import Dataset
 from support.builds import (
@@ -98,7 +100,8 @@ def test_a_killed_parent_takes_its_workers_along(
 ) -> None:
     out = tmp_path / "out"
     arguments = ["build", "--data-root", data, "--recipe", recipe, "--out", out, "--workers", "2"]
-    for delay in (0.0, 0.05, 0.2):
+    rng = random.Random(7)
+    for delay in (0.0, 0.05, *(rng.uniform(0, 0.6) for _ in range(6))):
         run = subprocess.Popen(
             command(*arguments), env=child_environment(), stderr=subprocess.PIPE, text=True
         )
@@ -291,7 +294,8 @@ def test_a_changed_source_rewrites_its_own_shard_only(
     data: Path, finished: Path, tmp_path: Path
 ) -> None:
     changed = tmp_path / "changed"
-    shutil.copytree(data, changed)  # copies times too, so that only the edit below is new
+    shutil.copytree(data, changed)
+    build_own(changed, finished, NAMES, **SETTINGS)
     image = sorted((changed / "tools" / "images").iterdir())[0]
     other = sorted((changed / "tools" / "images").iterdir())[1]
     shutil.copyfile(other, image)
@@ -354,6 +358,163 @@ def _command_line(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
     except OSError:
         return ""
+
+
+def test_a_bad_file_is_read_again_although_nothing_about_it_changed(
+    data: Path, reference: dict[str, str], tmp_path: Path
+) -> None:
+    """A broken copy, a disk that was away: size and times may be the same once it is whole."""
+    root = tmp_path / "data"
+    shutil.copytree(data, root)
+    image = sorted((root / "tools" / "images").iterdir())[0]
+    whole, times = image.read_bytes(), image.stat()
+    image.write_bytes(bytes(len(whole)))
+    out = tmp_path / "out"
+    broken = build_own(root, out, NAMES, **SETTINGS)
+    assert [p.kind.value for p in broken.problems] == ["unreadable_image"]
+    image.write_bytes(whole)
+    os.utime(image, ns=(times.st_atime_ns, times.st_mtime_ns))
+    healed = build_own(root, out, NAMES, **SETTINGS)
+    assert healed.clean
+    assert bytes_of(out) == reference
+
+
+def test_a_flipped_bit_in_an_archive_heals_with_the_archive(
+    data: Path, reference: dict[str, str], tmp_path: Path
+) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
+    for name in NAMES:
+        with zipfile.ZipFile(root / f"{name}.zip", "w") as archive:
+            for file in sorted(p for p in (data / name).rglob("*") if p.is_file()):
+                archive.write(file, file.relative_to(data))
+    sound = (root / "tools.zip").read_bytes()
+    _flip(root / "tools.zip", len(sound) // 3)
+    out = tmp_path / "out"
+    broken = build_own(root, out, NAMES, **SETTINGS)
+    assert len(broken.problems) == 1
+    assert "CRC" in broken.problems[0].message
+    (root / "tools.zip").write_bytes(sound)
+    assert build_own(root, out, NAMES, **SETTINGS).clean
+    assert bytes_of(out) == reference
+
+
+def test_other_content_of_the_same_size_and_time_is_noticed(
+    data: Path, finished: Path, tmp_path: Path
+) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(data, changed)
+    build_own(changed, finished, NAMES, **SETTINGS)
+    mask = sorted((changed / "tools" / "masks").iterdir())[0]
+    times = mask.stat()
+    other = bytearray(mask.read_bytes())
+    other += b""  # the same length, a byte of the compressed data changed below
+    other[len(other) // 2] ^= 1
+    mask.write_bytes(other)
+    os.utime(mask, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert build_own(changed, finished, NAMES, **SETTINGS).num_written == 1
+
+
+def test_an_edited_sidecar_counts_for_nothing(
+    data: Path, reference: dict[str, str], finished: Path
+) -> None:
+    shard = sorted(finished.glob("tools/*.tar"))[0].relative_to(finished).as_posix()
+    path = sidecar_path(finished, shard)
+    path.write_bytes(path.read_bytes().replace(b'"mask_components":1', b'"mask_components":2'))
+    assert build_own(data, finished, NAMES, **SETTINGS).num_written == 1
+    assert bytes_of(finished) == reference
+
+
+def test_unfinished_files_of_a_killed_build_are_removed(data: Path, finished: Path) -> None:
+    left = [
+        finished / ".samples.parquet.99.tmp",
+        finished / "tools" / ".all-00000-of-00003.tar.99.tmp",
+        finished / ".hqdata" / "shards" / "tools" / ".all-00000-of-00003.json.99.tmp",
+    ]
+    for path in left:
+        path.write_bytes(b"half")
+    build_own(data, finished, NAMES, **SETTINGS)
+    assert _temporaries(finished) == []
+
+
+def test_a_crash_while_the_manifest_is_written_leaves_no_data_set(
+    data: Path, reference: dict[str, str], finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shards are all there, the table is new, `dataset.json` was to be last."""
+    import hqdata.build.finish as module
+
+    (finished / "samples.parquet").write_bytes(b"damaged")
+    real = module.write_whole
+
+    def crash(path: Path, content: bytes) -> None:
+        if path.name == "_info.json":
+            raise KeyboardInterrupt
+        real(path, content)
+
+    monkeypatch.setattr(module, "write_whole", crash)
+    with pytest.raises(CancelledError):
+        build_own(data, finished, NAMES, **SETTINGS)
+    assert not (finished / "dataset.json").exists()
+    monkeypatch.undo()
+    build_own(data, finished, NAMES, **SETTINGS)
+    assert bytes_of(finished) == reference
+
+
+def test_a_complete_data_set_is_not_replaced_by_less(
+    data: Path, reference: dict[str, str], finished: Path, tmp_path: Path
+) -> None:
+    """Half of the files have gone from the data root: that is a question first."""
+    part = tmp_path / "part"
+    shutil.copytree(data, part)
+    for path in sorted((part / "flowers").rglob("Pic 01*")):
+        path.unlink()
+    with pytest.raises(UserError, match="24 samples of flowers all, the sources now give 14"):
+        build_own(part, finished, NAMES, **SETTINGS)
+    assert bytes_of(finished) == reference
+    options = BuildOptions(prune=True)
+    result = build(own_recipe(NAMES, **SETTINGS), part, finished, options)
+    assert result.info.num_samples == 26
+    assert not check(finished).damages
+
+
+def test_files_that_no_build_writes_are_left_where_they_are(data: Path, finished: Path) -> None:
+    mine = finished / "tools" / "my-own-backup.tar"
+    mine.write_bytes(b"precious")
+    build_own(data, finished, NAMES, samples_per_shard=12)
+    assert mine.read_bytes() == b"precious"
+
+
+def test_a_link_in_the_output_folder_is_refused(data: Path, tmp_path: Path) -> None:
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    (out / ".hqdata").mkdir(parents=True)
+    elsewhere.mkdir()
+    (out / "tools").symlink_to(elsewhere)
+    with pytest.raises(UserError, match="link"):
+        build_own(data, out, NAMES, **SETTINGS)
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_an_archive_that_the_recipe_does_not_need_is_not_decompressed(
+    data: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(data, root)
+    with tarfile.open(root / "other.tar.gz", "w:gz") as archive:
+        archive.add(data / "tools", "other")
+    told: list[str] = []
+    out = tmp_path / "out"
+    build(own_recipe(["tools"]), root, out, tell=told.append)
+    assert not any("decompressing" in line for line in told)
+
+
+def test_a_slip_in_a_defect_of_the_recipe_is_a_problem(data: Path, tmp_path: Path) -> None:
+    defects = [
+        {"source": "tools", "name": "Pic 003", "action": "drop", "reason": "blurred"},
+        {"source": "tools", "name": "Pic 0O4", "action": "drop", "reason": "blurred"},
+    ]
+    result = build_own(data, tmp_path / "out", ["tools"], defects=defects)
+    assert [(p.kind.value, p.image) for p in result.problems] == [("unused_defect", "Pic 0O4")]
+    assert result.info.sources["tools"]["all"].dropped == 1
 
 
 def test_a_folder_of_something_else_is_left_alone(data: Path, tmp_path: Path) -> None:

@@ -23,13 +23,14 @@ from hqdata.build.run import build
 from hqdata.errors import DatasetError
 from hqdata.mini import make_mini
 from hqdata.problems import Problem, ProblemKind
-from hqdata.recipe import Recipe, RecipeSource, resolve
+from hqdata.recipe import Recipe, RecipeSource
 from hqdata.report.charts import draw
 from hqdata.report.histograms import histograms
 from hqdata.report.page import write_page
 from hqdata.report.stats import Summary, summarise, table_5
 from hqdata.report.table import render_table
 from hqdata.report.thumbs import choose_examples, make_thumbnail
+from hqdata.resolve import resolve
 from hqdata.shards.dataset import Dataset, SplitCounts
 
 HOSTILE = '<script>alert(1)<script>"><img src=x onerror=alert(2)>'

@@ -18,12 +18,14 @@ import pytest
 from hqdata.catalogue.manifest import SplitLayout
 from hqdata.catalogue.registry import load_manifests
 from hqdata.errors import AmbiguousSourceError, MissingSourceError, UserError
-from hqdata.recipe import Recipe, RecipeSource, SplitRequest, load_recipe, resolve
+from hqdata.recipe import Recipe, RecipeSource, load_recipe
+from hqdata.resolve import SplitRequest, resolve
 from hqdata.scan import scan
 from hqdata.sources.discover import Found, choose, discover, pair_found, parse_use, suggest_use
 from hqdata.sources.layouts import TreeIndex, accepts
 from hqdata.storage import stem_of, suffix_of
 from support.pictures import write_pair
+from support.spooled import scan_spooled
 
 Files = dict[str, bytes]
 
@@ -73,7 +75,7 @@ def put(root: Path, files: Files) -> None:
 
 
 def index_of(root: Path) -> TreeIndex:
-    return TreeIndex(scan(root, spool=root / ".spool"))
+    return TreeIndex(scan_spooled(root, root / ".spool"))
 
 
 def request(source: str, *splits: str) -> tuple[SplitRequest, ...]:

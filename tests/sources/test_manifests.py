@@ -14,7 +14,8 @@ from hqdata.catalogue.names import load_names
 from hqdata.catalogue.registry import find_set, load_manifest, load_manifests
 from hqdata.errors import UserError
 from hqdata.overview import EVALUATION_SPLITS, TRAINING_SPLITS
-from hqdata.recipe import load_recipe, recipe_names, resolve
+from hqdata.recipe import load_recipe, recipe_names
+from hqdata.resolve import resolve
 from hqdata.resources import manifests_dir
 from hqdata.sources.layouts import accepts
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hqdata.catalogue.names import load_names
 from hqdata.errors import UserError
 from hqdata.problems import Problem
-from hqdata.recipe import Recipe, SplitRequest, resolve
+from hqdata.recipe import Recipe
+from hqdata.resolve import SplitRequest, resolve
 from hqdata.scan import scan
 from hqdata.sources.discover import choose, discover, pair_found
 from hqdata.sources.layouts import IMAGE_SUFFIXES, TreeIndex

@@ -9,17 +9,8 @@ import pytest
 import yaml
 
 from hqdata.errors import UserError
-from hqdata.recipe import (
-    Recipe,
-    RecipeSource,
-    ResolvedRecipe,
-    SplitRequest,
-    check_overlap_target,
-    load_recipe,
-    recipe_names,
-    resolve,
-    select,
-)
+from hqdata.recipe import Recipe, RecipeSource, load_recipe, recipe_names, select
+from hqdata.resolve import ResolvedRecipe, SplitRequest, check_overlap_target, resolve
 
 
 def write(path: Path, **document: Any) -> Path:

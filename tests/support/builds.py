@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hqdata.build.run import BuildOptions, BuildResult, build
-from hqdata.recipe import Recipe, RecipeSource, ResolvedRecipe, resolve
+from hqdata.recipe import Recipe, RecipeSource
+from hqdata.resolve import ResolvedRecipe, resolve
 from support.pictures import write_pair
 
 REPOSITORY = Path(__file__).resolve().parents[2]

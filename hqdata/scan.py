@@ -39,7 +39,8 @@ def scan(
             do="give it with --data-root or the environment variable HQDATA_ROOT",
         )
     tree = Tree(root)
-    for real_parts, files in _walk(root):
+    lost: dict[str, list[str]] = {}
+    for real_parts, files in _walk(root, lost):
         parts = tuple(map(printable, real_parts))
         plain: dict[str, FileRef] = {}
         base = str(root.joinpath(*real_parts).absolute())  # once a folder: there are 90,000 files
@@ -61,11 +62,20 @@ def scan(
         if plain:
             tree.folders.append(Folder(parts, (False,) * len(parts), plain))
     tree.folders.sort(key=lambda folder: folder.parts)
+    for place, names in lost.items():
+        tree.unreadable[place] = (
+            f"{len(names):,} links lead nowhere, e.g. {names[0]!r}; was their content fetched?"
+        )
     return tree
 
 
-def _walk(root: Path) -> Iterator[tuple[tuple[str, ...], list[tuple[str, os.stat_result]]]]:
-    """Folders below `root` in a fixed order, links followed, each real folder once."""
+def _walk(
+    root: Path, lost: dict[str, list[str]]
+) -> Iterator[tuple[tuple[str, ...], list[tuple[str, os.stat_result]]]]:
+    """Folders below `root` in a fixed order, links followed, each real folder once.
+
+    `lost` receives the names of links to nowhere, by folder.
+    """
     seen: set[tuple[int, int]] = set()
     pending: list[tuple[str, ...]] = [()]
     while pending:
@@ -93,7 +103,10 @@ def _walk(root: Path) -> Iterator[tuple[tuple[str, ...], list[tuple[str, os.stat
                 info = entry.stat()
             except OSError as error:
                 if error.errno in (errno.ENOENT, errno.ELOOP):
-                    continue  # a link to nowhere, or in a circle
+                    # A link to nowhere, or in a circle: git-annex and DVC leave such behind.
+                    place = "/".join(map(printable, parts)) or "."
+                    lost.setdefault(place, []).append(printable(entry.name))
+                    continue
                 raise UserError(
                     f"cannot look at it: {error.strerror}",
                     where=here / entry.name,

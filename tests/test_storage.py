@@ -163,6 +163,15 @@ class TestScan:
         put(tmp_path / "d" / "a.jpg")
         assert paths(scan(tmp_path)) == ["d/a.jpg", "d/dataset.json"]
 
+    def test_links_that_lead_nowhere_are_told_of(self, tmp_path: Path) -> None:
+        """A git-annex checkout whose pictures were never fetched looks like that."""
+        put(tmp_path / "im" / "a.jpg")
+        for name in ("b.jpg", "c.jpg"):
+            (tmp_path / "im" / name).symlink_to("../.git/annex/objects/x")
+        tree = scan(tmp_path)
+        assert paths(tree) == ["im/a.jpg"]
+        assert tree.unreadable["im"].startswith("2 links lead nowhere, e.g. 'b.jpg'")
+
     @pytest.mark.parametrize("kind", ["missing", "file"])
     def test_a_root_that_is_no_folder_is_the_users_mistake(self, tmp_path: Path, kind: str) -> None:
         root = tmp_path / "root"

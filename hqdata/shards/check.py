@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from hqdata.codecs import CodecError, decode_jpeg, decode_png
+from hqdata.codecs import CodecError, decode_jpeg, decode_png, jpeg_header, png_size
 from hqdata.errors import DatasetError
 from hqdata.files import sha256_file
 from hqdata.masks import Gray, measure
@@ -297,6 +297,7 @@ def _check_sample(shard: str, row: Row, members: list[RawMember], image_ext: str
         if row[name] != told:
             say(f"{name} is {told} in the record, {row[name]} in {SAMPLES_FILE}")
     try:
+        _compare_claims(image.data, image_ext, mask.data, (record.width, record.height))
         pixels = decode_image(image.data, image_ext)
         values = decode_mask(mask.data)
     except CodecError as error:
@@ -335,6 +336,18 @@ def _compare_pixels(record: Record, pixels: Pixels, values: Gray) -> list[tuple[
     if measured != told:
         found.append(("the mask's figures", f"are {measured}, not the record's {told}"))
     return found
+
+
+def _compare_claims(image: bytes, ext: str, mask: bytes, size: tuple[int, int]) -> None:
+    """Holds the sizes that the headers claim against the record before memory is spent on them.
+
+    Raises:
+        CodecError: they differ, or a header cannot be read.
+    """
+    claimed = jpeg_header(image)[:2] if ext == "jpg" else png_size(image)
+    for what, found in (("image", claimed), ("mask", png_size(mask))):
+        if found != size:
+            raise CodecError(f"the {what} has {found[0]}x{found[1]} pixels, not {size}")
 
 
 def decode_image(data: bytes, ext: str) -> Pixels:

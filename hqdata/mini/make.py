@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from hqdata.errors import UserError
+from hqdata.errors import CancelledError, InterruptedBuildError, UserError
+from hqdata.files import sync_folder
 from hqdata.mini.layout import (
     GENERATOR,
     Picture,
@@ -27,10 +26,13 @@ from hqdata.mini.layout import (
     pictures,
 )
 from hqdata.mini.scenes import render
+from hqdata.parallel import run_tasks
 
 MARKER, PARTIAL = "mini.json", "mini.partial.json"
 JPEG_QUALITY, PNG_COMPRESSION = 92, 3
 CHUNK_PIXELS, CHUNK_PICTURES = 24_000_000, 64
+JPEG_END = b"\xff\xd9"
+PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ def make_mini(
 
     Raises:
         UserError: ``out`` holds something else, or cannot be written.
+        InterruptedBuildError: a worker was killed.
+        CancelledError: Ctrl-C.
     """
     size, splits = parse_scale(scale), chosen(sets)
     if workers < 1:
@@ -93,8 +97,8 @@ def make_mini(
         num_bytes = _make_all(out, todo, workers, progress)
         for split, made in plan:
             for path, text in lists(split, made).items():
-                _replace(out / path, text.encode())
-        _replace(out / MARKER, _dump(marker))
+                _replace_durably(out / path, text.encode())
+        _replace_durably(out / MARKER, _dump(marker))
         (out / PARTIAL).unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
@@ -102,12 +106,18 @@ def make_mini(
             where=error.filename or out,
             do="make room or choose another folder; the same command goes on where this one ended",
         ) from error
-    except BrokenProcessPool as error:
-        raise UserError(
+    except InterruptedBuildError as error:
+        raise InterruptedBuildError(
             "a worker process was ended from outside, most likely for want of memory",
             where=out,
             do="run the same command again with fewer workers; it goes on where this one ended",
         ) from error
+    except KeyboardInterrupt:
+        raise CancelledError(
+            "stopped",
+            where=out,
+            do="run the same command again to go on: finished pictures are kept",
+        ) from None
     return MiniReport(out, counts, num_bytes)
 
 
@@ -143,7 +153,7 @@ def _claim(out: Path, marker: dict[str, Any]) -> None:
             expected=f"the arguments of {MARKER} or {PARTIAL} in it",
             do="choose another folder, or remove this one first",
         )
-    _replace(out / PARTIAL, _dump(marker))
+    _replace_durably(out / PARTIAL, _dump(marker))
     (out / MARKER).unlink(missing_ok=True)
 
 
@@ -161,6 +171,32 @@ def _replace(path: Path, data: bytes) -> None:
     os.replace(part, path)
 
 
+def _replace_durably(path: Path, data: bytes) -> None:
+    """For the few files that are not looked at again before they are believed."""
+    part = path.with_name(path.name + ".part")
+    with open(part, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+    sync_folder(path.parent)
+
+
+def _num_bytes_if_whole(path: Path, end: bytes) -> int | None:
+    """The size of a file that is there and ends as its format does.
+
+    Flushing each of tens of thousands of files to the disk would take longer than drawing them;
+    so after a crash of the machine a file may have its name but not all of its content.
+    """
+    try:
+        with open(path, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - len(end)))
+            return size if file.read() == end else None
+    except FileNotFoundError:
+        return None
+
+
 def _encode(suffix: str, image: np.ndarray[Any, Any], options: list[int]) -> bytes:
     done, data = cv2.imencode(suffix, image, options)
     if not done:
@@ -169,12 +205,11 @@ def _encode(suffix: str, image: np.ndarray[Any, Any], options: list[int]) -> byt
 
 
 def _make(out: Path, picture: Picture) -> int:
-    """Write one picture unless it is there; returns the bytes of image and mask."""
+    """Write one picture unless it is there in full; returns the bytes of image and mask."""
     image, mask = out / picture.image, out / picture.mask
-    try:
-        return image.stat().st_size + mask.stat().st_size
-    except FileNotFoundError:
-        pass
+    there = _num_bytes_if_whole(image, JPEG_END), _num_bytes_if_whole(mask, PNG_END)
+    if there[0] is not None and there[1] is not None:
+        return there[0] + there[1]
     rng = np.random.default_rng(number(picture.key))
     kin = None if picture.kin is None else np.random.default_rng(number(picture.kin))
     scene = render(picture.look, rng, picture.width, picture.height, family=picture.family, kin=kin)
@@ -193,8 +228,21 @@ def _make(out: Path, picture: Picture) -> int:
     return len(photo) + len(matte)
 
 
-def _make_chunk(out: Path, chunk: list[Picture]) -> tuple[int, int]:
-    return len(chunk), sum(_make(out, picture) for picture in chunk)
+def _make_chunk(
+    chunk: list[Picture],
+    *,
+    out: Path,
+    tick: Callable[[int], None],
+    should_stop: Callable[[], bool],
+) -> int:
+    """Make the pictures of a chunk; returns their bytes, which nobody wants of a stopped one."""
+    num_bytes = 0
+    for picture in chunk:
+        if should_stop():
+            break
+        num_bytes += _make(out, picture)
+        tick(1)
+    return num_bytes
 
 
 def _chunks(todo: list[Picture]) -> Iterator[list[Picture]]:
@@ -210,42 +258,33 @@ def _chunks(todo: list[Picture]) -> Iterator[list[Picture]]:
         yield chunk
 
 
-def _one_thread() -> None:
-    # One picture a process is the parallelism here; OpenCV's own threads would only contend.
-    cv2.setNumThreads(1)
+class _Calling:
+    """A reporter that calls back."""
+
+    def __init__(self, progress: Callable[[int, int], None] | None, total: int) -> None:
+        self._progress, self._total = progress, total
+
+    def start(self, what: str, total: int, unit: str) -> None:
+        """Does nothing: the callback learns the total with every call."""
+
+    def update(self, done: int) -> None:
+        """Passes on the number of finished pictures."""
+        if self._progress is not None:
+            self._progress(done, self._total)
+
+    def finish(self) -> None:
+        """Does nothing: the callback knows by the numbers."""
 
 
 def _make_all(
     out: Path, todo: list[Picture], workers: int, progress: Callable[[int, int], None] | None
 ) -> int:
     """Make the pictures; returns the bytes of all images and masks."""
-    done = num_bytes = 0
-
-    def count(result: tuple[int, int]) -> None:
-        nonlocal done, num_bytes
-        done, num_bytes = done + result[0], num_bytes + result[1]
-        if progress is not None:
-            progress(done, len(todo))
-
-    if workers == 1:
-        threads = cv2.getNumThreads()
-        _one_thread()
-        try:
-            for picture in todo:
-                count(_make_chunk(out, [picture]))
-        finally:
-            cv2.setNumThreads(threads)
-        return num_bytes
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread)
+    # One picture a process is the parallelism here; OpenCV's own threads would only contend.
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
     try:
-        waiting: set[Future[tuple[int, int]]] = {
-            pool.submit(_make_chunk, out, chunk) for chunk in _chunks(todo)
-        }
-        while waiting:
-            finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in finished:
-                count(future.result())
+        work, reporter = partial(_make_chunk, out=out), _Calling(progress, len(todo))
+        return sum(run_tasks(work, _chunks(todo), workers=workers, reporter=reporter, out=out))
     finally:
-        pool.shutdown(cancel_futures=True)
-    return num_bytes
+        cv2.setNumThreads(threads)

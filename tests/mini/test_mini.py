@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from hqdata.errors import UserError
+from hqdata.errors import CancelledError, UserError
 from hqdata.mini import make_mini
 from hqdata.mini.layout import SPLITS, fss_class, parse_scale, pictures
+from hqdata.mini.make import CHUNK_PICTURES
 from hqdata.mini.scenes import FAMILIES, LOOKS, blend, render
+from support.builds import child_environment, command
 
+SOME = "0.02"
 QUICK = ("fss", "ecssd", "coift")
 
 
@@ -224,6 +231,146 @@ def test_a_run_cut_short_is_continued_to_the_same_bytes(quick: Path, tmp_path: P
     make_mini(tmp_path, workers=1, sets=QUICK)
     assert made[2].stat().st_mtime_ns == kept
     assert digests(tmp_path) == digests(quick)
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: b"",
+        lambda whole: whole[:1],
+        lambda whole: whole[:-1],
+        lambda whole: whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2),
+    ],
+    ids=["empty", "one-byte", "cut", "zeros-at-the-end"],
+)
+def test_a_picture_that_a_crash_left_incomplete_is_made_again(
+    tmp_path: Path, kind: str, damage: Callable[[bytes], bytes]
+) -> None:
+    out = tmp_path / "mini"
+    make_mini(out, scale=0.001, workers=1, sets=["fss"])
+    before = digests(out)
+    broken, other = sorted(out.rglob(f"*.{kind}"))[:2]
+    broken.write_bytes(damage(broken.read_bytes()))
+    kept = other.stat().st_mtime_ns
+    make_mini(out, scale=0.001, workers=1, sets=["fss"])
+    assert digests(out) == before
+    assert other.stat().st_mtime_ns == kept
+
+
+def drawing(out: Path, workers: int) -> subprocess.Popen[str]:
+    """Start a run of 200 pictures and return when every worker has finished one."""
+    words = ("--only", "fss", "--scale", SOME, "--workers", str(workers), "--out", out)
+    run = subprocess.Popen(
+        command("mini", *words),
+        env=child_environment(),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    plan = [p for s in SPLITS if s.set == "fss" for p in pictures(s, parse_scale(SOME), 0)]
+    first = [out / plan[CHUNK_PICTURES * number].mask for number in range(workers)]
+    deadline = time.monotonic() + 60
+    while not all(path.exists() for path in first):
+        assert run.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    return run
+
+
+def children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    if not listed.exists():
+        pytest.skip("needs /proc to list the processes of a run")
+    return [int(child) for child in listed.read_text().split()]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
+
+
+def wait_until_gone(pids: list[int]) -> None:
+    deadline = time.monotonic() + 10
+    while any(map(is_alive, pids)):
+        assert time.monotonic() < deadline, "a worker outlives its parent"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    out = tmp_path_factory.mktemp("undisturbed") / "mini"
+    make_mini(out, scale=SOME, workers=2, sets=["fss"])
+    return digests(out)
+
+
+@pytest.mark.slow
+def test_workers_die_with_a_parent_that_is_killed_and_the_same_command_goes_on(
+    undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    out = tmp_path / "mini"
+    run = drawing(out, workers=2)
+    assert run.stderr is not None
+    workers = children(run.pid)
+    assert len(workers) >= 2
+    os.kill(run.pid, signal.SIGKILL)
+    run.stderr.close()
+    assert run.wait(10) == -signal.SIGKILL
+    wait_until_gone(workers)
+    made = {p: p.stat().st_mtime_ns for p in out.rglob("*.png")}
+    assert 2 <= len(made) < 200
+    assert not (out / "mini.json").exists()
+    again = command("mini", "--only", "fss", "--scale", SOME, "--workers", "2", "--out", out)
+    subprocess.run(again, env=child_environment(), check=True, capture_output=True, timeout=60)
+    assert digests(out) == undisturbed
+    assert all(p.stat().st_mtime_ns == when for p, when in made.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_says_how_to_go_on(
+    undisturbed: dict[str, str], tmp_path: Path, workers: int
+) -> None:
+    out = tmp_path / "mini"
+    run = drawing(out, workers)
+    assert run.stderr is not None
+    started = children(run.pid)
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the parent and the workers
+    said = run.stderr.read()
+    run.stderr.close()
+    assert run.wait(20) == 130
+    assert "error: stopped" in said and "run the same command again" in said
+    assert "Traceback" not in said
+    wait_until_gone(started)
+    assert not (out / "mini.json").exists()
+    assert 1 <= len(list(out.rglob("*.png"))) < 200
+    make_mini(out, scale=SOME, workers=2, sets=["fss"])
+    assert digests(out) == undisturbed
+
+
+def test_ctrl_c_in_a_script_is_an_error_with_the_way_on(tmp_path: Path) -> None:
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(CancelledError, match="stopped") as caught:
+        make_mini(tmp_path, scale=0.001, workers=1, sets=["fss"], progress=stop)
+    assert caught.value.exit_status == 130
+    assert "the same command again" in (caught.value.do or "")
+
+
+def test_wrong_arguments_of_the_command_exit_with_2(tmp_path: Path) -> None:
+    for words in (["--scale", "2"], ["--only", "ecsd"], ["--workers", "0"], ["--sets", "dis"]):
+        done = subprocess.run(
+            command("mini", "--out", tmp_path / "mini", *words),
+            env=child_environment(),
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 2, (words, done.stderr)
+        assert "Traceback" not in done.stderr
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from struct import unpack_from
 from typing import Literal
@@ -19,7 +19,6 @@ import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image
 
 Format = Literal["jpeg", "png", "webp", "bmp", "tiff", "gif"]
 
@@ -100,6 +99,19 @@ def sniff(data: bytes) -> Format | None:
     if data[:6] in (b"GIF87a", b"GIF89a"):
         return "gif"
     return None
+
+
+def is_lossless(data: bytes) -> bool:
+    """Whether the format keeps every pixel as it was drawn: not so of JPEG and of lossy WebP."""
+    kind = sniff(data)
+    if kind == "webp":
+        position = 12
+        while position + 8 <= len(data):
+            if data[position : position + 4] in (b"VP8 ", b"ANMF"):
+                return False
+            position += 8 + int.from_bytes(data[position + 4 : position + 8], "little")
+            position += position % 2
+    return kind != "jpeg"
 
 
 def describe_bytes(data: bytes) -> str:
@@ -284,6 +296,32 @@ def decode_png(data: bytes, flags: int) -> NDArray[np.uint8] | NDArray[np.uint16
     return np.asarray(pixels, dtype=np.uint8)
 
 
+def decode_webp(data: bytes) -> NDArray[np.uint8] | None:
+    """Pixels of a WebP, BGR or BGRA, the first frame; None where OpenCV cannot decode it.
+
+    Takes a third of the memory of Pillow, which decodes every WebP as if it were animated.
+    """
+    try:
+        pixels = cv2.imdecode(
+            np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
+        )
+    except cv2.error:
+        return None
+    if pixels is None or pixels.ndim != 3 or pixels.dtype != np.uint8:
+        return None
+    return np.asarray(pixels, np.uint8)
+
+
+def swap_red_and_blue(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """BGR or BGRA as RGB or RGBA, in place. Gray, uint8 (height, width), becomes RGB."""
+    if pixels.ndim == 2:
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), np.uint8)
+    code = cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB
+    for rows in strips(*pixels.shape[:2]):
+        pixels[rows] = cv2.cvtColor(pixels[rows], code)
+    return pixels
+
+
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     """8-bit PNG, lossless. Takes (height, width) gray or (height, width, 3) RGB."""
     array = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
@@ -338,26 +376,6 @@ def strips(height: int, width: int) -> Iterator[slice]:
     rows = max(1, _STRIP_PIXELS // max(1, width))
     for begin in range(0, height, rows):
         yield slice(begin, min(begin + rows, height))
-
-
-def pillow_pixels(
-    image: Image.Image,
-    num_channels: int,
-    convert: Callable[[Image.Image], Image.Image] = lambda strip: strip,
-) -> NDArray[np.uint8]:
-    """Pixels of a loaded Pillow image, uint8 (height, width) or (height, width, num_channels).
-
-    Args:
-        image: the image.
-        num_channels: 1, 3 or 4, of what `convert` returns.
-        convert: applied to each strip.
-    """
-    width, height = image.size
-    pixels = np.empty((height, width, num_channels), np.uint8)
-    for rows in strips(height, width):
-        strip = convert(image.crop((0, rows.start, width, rows.stop)))
-        pixels[rows] = np.asarray(strip, np.uint8).reshape(-1, width, num_channels)
-    return pixels[:, :, 0] if num_channels == 1 else pixels
 
 
 def narrow(wide: NDArray[np.uint16] | NDArray[np.int32]) -> NDArray[np.uint8]:

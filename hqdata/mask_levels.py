@@ -8,7 +8,7 @@ map with a bright border, a photograph) is ambiguous.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -33,6 +33,9 @@ _EXACT_SHARE = 0.3
 _INNER_SHARE = 1e-4
 _AREA_SHARE = 1e-3
 _MAX_SAMPLED_ROWS = 512
+
+
+_Level = TypeVar("_Level", np.uint8, np.uint16)
 
 
 class AmbiguousMaskError(Exception):
@@ -111,7 +114,7 @@ def to_soft(
 
 def nonzero(gray: Levels) -> Gray:
     """255 where a value is not 0."""
-    return np.asarray(cv2.compare(gray, np.zeros(1), cv2.CMP_GT), dtype=np.uint8)
+    return _within(gray, 1, int(np.iinfo(gray.dtype).max))
 
 
 def _as_bytes(gray: Levels, mask_values: str) -> tuple[Gray, str]:
@@ -207,14 +210,15 @@ def _why_not_soft(gray: Gray, lossless: bool) -> str | None:
     return _labels(here, above, below, _within(here, 1, peak - 1) if peak < 255 else inexact, peak)
 
 
-def _sampled_rows(gray: Levels) -> tuple[Levels, Levels, Levels]:
+def _sampled_rows(
+    gray: NDArray[_Level],
+) -> tuple[NDArray[_Level], NDArray[_Level], NDArray[_Level]]:
     """Rows, the row above each and the row below each: all inner ones, of many a sample.
 
     What is looked for are shares of the picture, which a sample tells.
     """
     if min(gray.shape) < 3:
-        framed = cv2.copyMakeBorder(gray, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
-        gray = framed.astype(gray.dtype, copy=False)
+        gray = np.pad(gray, 1, mode="edge")
     step = max(1, gray.shape[0] // _MAX_SAMPLED_ROWS)
     return gray[1:-1:step], gray[:-2:step], gray[2::step]
 
@@ -244,7 +248,7 @@ def _labels(here: Levels, above: Levels, below: Levels, inner: Gray, peak: int) 
         peak: highest level.
     """
     num_inner = cv2.countNonZero(inner)
-    if num_inner < _INNER_SHARE * here.size:
+    if num_inner <= _AREA_SHARE * here.size:
         return None
     lowest, highest, *_ = cv2.minMaxLoc(here, inner)
     if lowest == highest:
@@ -253,7 +257,7 @@ def _labels(here: Levels, above: Levels, below: Levels, inner: Gray, peak: int) 
             "or a label map"
         )
     scale = 257 if here.dtype == np.uint16 else 1
-    if highest <= _DARK * scale and num_inner > _AREA_SHARE * here.size:
+    if highest <= _DARK * scale:
         levels = [level for level in _lit_levels(here) if level < peak]
         return f"the {_listed(levels)} beside {peak} and no edge between: a label map"
     sides = cv2.compare(here[:, 1:], here[:, :-1], cv2.CMP_EQ)

@@ -113,6 +113,10 @@ def _picture(data: bytes, origin: Origin, settings: Settings) -> Picture:
         ) from error
     except CodecError as error:
         raise ProblemError(ProblemKind.UNREADABLE_IMAGE, str(error)) from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ProblemError(ProblemKind.UNREADABLE_IMAGE, _unexpected(error)) from error
 
 
 def _mask(
@@ -133,6 +137,10 @@ def _mask(
         raise ProblemError(ProblemKind.UNREADABLE_MASK, str(error)) from error
     except AmbiguousMaskError as error:
         raise ProblemError(ProblemKind.AMBIGUOUS_MASK, str(error)) from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ProblemError(ProblemKind.UNREADABLE_MASK, _unexpected(error)) from error
     height, width = mask.values.shape
     if (width, height) != size:
         turned = (
@@ -151,6 +159,15 @@ def _mask(
             ProblemKind.EMPTY_MASK, f"no pixel is object: the highest of its levels is {peak}"
         )
     return mask, figures
+
+
+def _unexpected(error: Exception) -> str:
+    """Words for what no decoder should raise.
+
+    Five decoding libraries meet bytes that anybody may have written. Whatever class of error one of
+    them comes up with, it is that file's problem and must not end a build of thousands.
+    """
+    return f"it cannot be decoded ({type(error).__name__}: {error})"
 
 
 def _check_label(data: bytes, path: str, action: str) -> None:

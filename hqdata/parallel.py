@@ -1,4 +1,4 @@
-"""Where shard tasks run: in this process, or in a pool of processes on this machine.
+"""Where independent tasks run: in this process, or in a pool of processes on this machine.
 
 Tasks are independent, so an engine needs to know nothing about them but their cost. Workers die
 with their parent, however it dies.
@@ -13,9 +13,9 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from ctypes import c_byte
 from functools import partial
 from multiprocessing.sharedctypes import Synchronized
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -43,10 +43,10 @@ class _Shared:
     """What a worker process was given at its start."""
 
     counter: Synchronized[int]
-    stop: Event
+    stop: c_byte
 
 
-def _start_worker(counter: Synchronized[int], stop: Event) -> None:
+def _start_worker(counter: Synchronized[int], stop: c_byte) -> None:
     import cv2
 
     cv2.setNumThreads(1)  # one process a core is the unit of parallelism here
@@ -63,12 +63,21 @@ def _die_with(parent: multiprocessing.process.BaseProcess) -> None:
 
 
 def _tick(number: int) -> None:
-    with _Shared.counter.get_lock():
-        _Shared.counter.value += number
+    # A worker that was killed in here keeps the lock for ever: better to count too little.
+    lock = _Shared.counter.get_lock()
+    if lock.acquire(timeout=1.0):
+        try:
+            _Shared.counter.value += number
+        finally:
+            lock.release()
+
+
+def _should_stop() -> bool:
+    return bool(_Shared.stop.value)
 
 
 def _in_worker(work: Work[T, R], task: T) -> R:
-    return work(task, tick=_tick, should_stop=_Shared.stop.is_set)
+    return work(task, tick=_tick, should_stop=_should_stop)
 
 
 def run_tasks(
@@ -97,7 +106,7 @@ def run_tasks(
         return _run_here(work, todo, reporter)
     context = multiprocessing.get_context("spawn")
     counter: Synchronized[int] = context.Value("q", 0)
-    stop = context.Event()
+    stop = context.RawValue("b", 0)  # an Event has a lock, see _tick
     pool = ProcessPoolExecutor(
         max_workers=min(workers, len(todo)),
         mp_context=context,
@@ -105,11 +114,11 @@ def run_tasks(
         initargs=(counter, stop),
     )
     try:
-        futures: list[Future[R]] = [pool.submit(partial(_in_worker, work), task) for task in todo]
+        futures = _submit(pool, work, todo)
         pending: set[Future[R]] = set(futures)
         while pending:
             finished, pending = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
-            reporter.update(counter.value)
+            reporter.update(counter.get_obj().value)
             for future in finished:
                 future.result()
         return [future.result() for future in futures]
@@ -121,8 +130,23 @@ def run_tasks(
             "fewer --workers take less memory",
         ) from error
     finally:
-        stop.set()
+        stop.value = 1
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _submit(pool: ProcessPoolExecutor, work: Work[T, R], tasks: list[T]) -> list[Future[R]]:
+    """Hands all tasks over; this is when the pool starts its processes.
+
+    Raises:
+        BrokenProcessPool: one of them died meanwhile.
+    """
+    try:
+        return [pool.submit(partial(_in_worker, work), task) for task in tasks]
+    except (BrokenProcessPool, OSError, ValueError) as error:
+        # The pool tears its pipes down while it still starts processes that would wait on them.
+        for process in list((getattr(pool, "_processes", None) or {}).values()):
+            process.kill()
+        raise BrokenProcessPool("a worker died while the others were started") from error
 
 
 def _run_here(work: Work[T, R], tasks: list[T], reporter: Reporter) -> list[R]:

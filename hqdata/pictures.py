@@ -1,5 +1,15 @@
 """The image of a sample: its own bytes where they already are what loaders expect, else made so
 once.
+
+A conversion holds two RGB pictures at a time beside the file: the pixels and what was stored of
+them. For 36 megapixels, of which an RGB picture takes 103 MiB, a worker stays below 400 MiB, the
+65 MiB of its libraries included. What a decoder holds itself cannot be helped:
+
+- a progressive JPEG without chroma subsampling keeps all its coefficients, two RGB pictures' worth,
+  until its last scan: about 390 MiB and the file;
+- a PNG of 16 bits is decoded by OpenCV into two copies of itself, four RGB pictures' worth, or five
+  and a third with alpha: about 490 and 640 MiB;
+- an uncompressed TIFF or BMP is an RGB picture more, the file itself: about 450 MiB.
 """
 
 from __future__ import annotations
@@ -16,7 +26,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from hqdata import codecs
+from hqdata.by_pillow import load_as_stored, pillow_array, pillow_pixels
 from hqdata.codecs import CodecError, DamagedError, TooLargeError, TruncatedError
+from hqdata.orientation import exif_orientation, turn_upright
 
 UNTOUCHED = "untouched"
 
@@ -36,8 +48,9 @@ class Picture:
         changes: `untouched`, or what was done, comma-separated, e.g. `exif-orientation-6,
             jpeg-q100`.
         psnr_db: of the stored against the decoded source pixels, in dB over all channels; 100 if
-        identical. pixel_sha256: SHA-256 of `b"<width>x<height>"` followed by the stored picture's
-        RGB bytes, row by row.
+            identical.
+        pixel_sha256: SHA-256 of `b"<width>x<height>"` followed by the stored picture's RGB bytes,
+            row by row.
     """
 
     data: bytes
@@ -99,31 +112,6 @@ def make_picture(
     return _store(pixels, changes, orientation, image_field, data)
 
 
-def exif_orientation(data: bytes) -> int:
-    """EXIF orientation 1…8; 1 if there is none or it is nonsense."""
-    if data.find(b"Exif\0\0", 0, 2**18) < 0 and data[:4] != b"RIFF":
-        return 1
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            value = image.getexif().get(0x0112, 1)
-    except (*codecs.PILLOW_ERRORS, Image.DecompressionBombError):
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def turn_upright(pixels: Pixels, orientation: int) -> Pixels:
-    """The pixels with an EXIF orientation (1…8) undone. Shape (height, width[, 3]) of the upright
-    picture.
-    """
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.transpose(1, 0, 2) if pixels.ndim == 3 else pixels.T
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
-
-
 def _decode_jpeg(data: bytes, gray: bool, accept_damage: bool) -> tuple[Pixels, tuple[str, ...]]:
     try:
         return codecs.decode_jpeg(data, gray=gray), ()
@@ -158,8 +146,10 @@ def _store(
 def _profile(data: bytes) -> bytes | None:
     """The RGB colour profile of a file, or None."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            profile = image.info.get("icc_profile")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of metadata; the pixels are decoded already
+            with Image.open(io.BytesIO(data)) as image:
+                profile = image.info.get("icc_profile")
     except (*codecs.PILLOW_ERRORS, Image.DecompressionBombError):
         return None
     if not isinstance(profile, bytes) or len(profile) < 128 or profile[16:20] != b"RGB ":
@@ -174,18 +164,20 @@ def _decode_rare(
     if kind == "png":
         codecs.check_pixels(codecs.png_size(data), max_pixels)
         header = codecs.check_png(data)
-        if header.depth == 16 or (
-            header.depth == 8 and header.colour in (0, 2) and not header.transparent
-        ):
+        if header.depth >= 8 and header.colour != 3 and not header.transparent:
             return *_decode_png(data, header), exif_orientation(data)
         codecs.check_png_rows(data)
+    decoded = None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of bombs; our own limit decides
             with Image.open(io.BytesIO(data)) as image:
                 codecs.check_pixels(image.size, max_pixels)
-                image.load()
-                pixels, changes = _to_rgb(image)
+                if kind == "webp":
+                    decoded = codecs.decode_webp(data)
+                if decoded is None:
+                    load_as_stored(image)
+                    pixels, changes = _to_rgb(image)
     except Image.DecompressionBombError as error:
         raise TooLargeError(str(error)) from error
     except UnidentifiedImageError as error:
@@ -194,6 +186,8 @@ def _decode_rare(
         if "truncated" in str(error).lower():
             raise TruncatedError(f"the file ends too early ({error})") from error
         raise CodecError(f"it cannot be decoded ({error})") from error
+    if decoded is not None:
+        pixels, changes = _rgb_of_opencv(decoded)
     named = () if kind == "jpeg" else (kind,)
     return pixels, (*named, *changes), exif_orientation(data)
 
@@ -204,12 +198,22 @@ def _decode_png(data: bytes, header: codecs.PngHeader) -> tuple[Pixels, tuple[st
     decoded = codecs.decode_png(data, cv2.IMREAD_UNCHANGED)
     if decoded.ndim == 2:
         return _as_bytes(decoded), named
+    pixels, changes = _rgb_of_opencv(decoded)
+    return pixels, (*named, *changes)
+
+
+def _rgb_of_opencv(
+    decoded: NDArray[np.uint8] | NDArray[np.uint16],
+) -> tuple[Pixels, tuple[str, ...]]:
+    """8-bit RGB of BGR or BGRA, alpha composited over white. Overwrites what it is given."""
     height, width, num_channels = decoded.shape
+    changes: tuple[str, ...] = ()
     if num_channels == 4:
         opaque = int(decoded[:, :, 3].min()) == np.iinfo(decoded.dtype).max
-        named = (*named, "alpha-opaque" if opaque else "alpha-over-white")
+        changes = ("alpha-opaque" if opaque else "alpha-over-white",)
     # The RGB rows take the place of the longer rows already read: one array, not two.
-    pixels = decoded.reshape(-1).view(np.uint8)[: height * width * 3].reshape(height, width, 3)
+    num_bytes = height * width * 3
+    pixels = decoded.reshape(-1).view(np.uint8)[:num_bytes].reshape(height, width, 3)
     for rows in codecs.strips(height, width):
         part = _as_bytes(decoded[rows])
         if num_channels == 4:
@@ -217,7 +221,12 @@ def _decode_png(data: bytes, header: codecs.PngHeader) -> tuple[Pixels, tuple[st
             pixels[rows] = np.asarray(_over_white(rgba), np.uint8)
         else:
             pixels[rows] = cv2.cvtColor(part, cv2.COLOR_BGR2RGB)
-    return pixels, named
+    if decoded.flags.owndata and decoded.nbytes > num_bytes:
+        # What lies behind the RGB rows goes back to the system; no view may be left by then.
+        del pixels, part
+        decoded.resize(-(-num_bytes // decoded.itemsize), refcheck=False)
+        pixels = decoded.view(np.uint8)[:num_bytes].reshape(height, width, 3)
+    return pixels, changes
 
 
 def _as_bytes(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> Pixels:
@@ -231,25 +240,25 @@ def _to_rgb(image: Image.Image) -> tuple[Pixels, tuple[str, ...]]:
     mode = image.mode
     if mode in ("RGB", "L"):
         if "transparency" not in image.info:
-            return codecs.pillow_pixels(image, len(mode)), ()
-        return codecs.pillow_pixels(image, 3, _over_white), ("alpha-over-white",)
+            return pillow_pixels(image, len(mode)), ()
+        return pillow_pixels(image, 3, _over_white), ("alpha-over-white",)
     if mode == "1":
-        return codecs.pillow_pixels(image, 1, _as_gray), ("1-bit",)
+        return pillow_pixels(image, 1, _as_gray), ("1-bit",)
     if mode == "CMYK":
         return _from_cmyk(image)
     if mode in ("RGBA", "LA", "PA", "RGBa", "La") or (mode == "P" and "transparency" in image.info):
         named = ("palette",) if mode in ("P", "PA") else ()
         done = "alpha-opaque" if _is_opaque(image) else "alpha-over-white"
-        return codecs.pillow_pixels(image, 3, _over_white), (*named, done)
+        return pillow_pixels(image, 3, _over_white), (*named, done)
     if mode == "P":
-        return codecs.pillow_pixels(image, 3, _as_rgb), ("palette",)
+        return pillow_pixels(image, 3, _as_rgb), ("palette",)
     if mode in ("I;16", "I;16B", "I;16L", "I"):
-        wide = np.asarray(image)
+        wide = pillow_array(image)
         if int(wide.min()) < 0 or int(wide.max()) > 65535:
             raise CodecError("it cannot be decoded (gray values outside 0…65535)")
         return codecs.narrow(wide), ("16-bit",)
     if mode in ("YCbCr", "LAB", "HSV"):
-        return codecs.pillow_pixels(image, 3, _as_rgb), (mode.lower(),)
+        return pillow_pixels(image, 3, _as_rgb), (mode.lower(),)
     raise CodecError(f"it cannot be decoded (pixel mode {mode!r} has no 8-bit form)")
 
 
@@ -264,7 +273,7 @@ def _as_rgb(image: Image.Image) -> Image.Image:
 def _is_opaque(image: Image.Image) -> bool:
     if image.mode in ("RGBA", "LA", "PA"):
         return image.getchannel("A").getextrema() == (255, 255)
-    width, height = image.size
+    width, height = image.im.size
     return all(
         image.crop((0, rows.start, width, rows.stop)).convert("RGBA").getchannel("A").getextrema()
         == (255, 255)
@@ -289,11 +298,11 @@ def _from_cmyk(image: Image.Image) -> tuple[Pixels, tuple[str, ...]]:
                 "CMYK",
                 "RGB",
             )
-            pixels = codecs.pillow_pixels(image, 3, lambda strip: _transformed(strip, to_srgb))
+            pixels = pillow_pixels(image, 3, lambda strip: _transformed(strip, to_srgb))
             return pixels, ("cmyk", "icc-to-srgb")
         except (ImageCms.PyCMSError, *codecs.PILLOW_ERRORS):
             pass  # a profile that cannot be used is as good as none
-    return codecs.pillow_pixels(image, 3, _as_rgb), ("cmyk",)
+    return pillow_pixels(image, 3, _as_rgb), ("cmyk",)
 
 
 def _transformed(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:

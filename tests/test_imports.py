@@ -16,8 +16,9 @@ PACKAGE = Path(hqdata.__file__).resolve().parent
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "resources"),
-    ("problems", "progress", "files", "yaml_files", "codecs", "storage", "sample"),
-    ("archives", "parallel", "catalogue", "pictures", "masks"),
+    ("problems", "progress", "files", "yaml_files", "codecs", "by_pillow", "storage", "sample"),
+    ("archives", "parallel", "catalogue", "orientation", "pictures"),
+    ("mask_levels", "mask_colours", "mask_figures", "masks"),
     ("scan", "recipe", "resolve", "normalise"),
     ("sources", "shards"),
     ("build", "report", "mini", "overview"),

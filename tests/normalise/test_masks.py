@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from hqdata.masks import AmbiguousMaskError, Mask, measure, read_mask
+from hqdata.masks import AmbiguousMaskError, Mask, measure, read_mask, to_soft
+from hqdata.orientation import turn_upright
 from support.pictures import disc, encode, photo
 
 LIMIT = 120_000_000
@@ -146,6 +147,172 @@ def test_what_can_be_read_in_two_ways_is_refused_and_can_be_accepted(
     with pytest.raises(AmbiguousMaskError, match=said):
         read(data)
     assert "accepted" in read(data, accept=True).changes
+
+
+BORDER = cv2.morphologyEx(HARD, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
+LEFT = np.arange(96) < 48
+
+
+def _bordered(*levels: int, border: int = 255, kind: type = np.uint8) -> np.ndarray:
+    """Objects of these levels, side by side in the disc, with a void border, VOC style."""
+    parts = np.array(levels)[np.minimum(np.arange(96) * len(levels) // 96, len(levels) - 1)]
+    return np.where(BORDER, border, np.where(OBJECT, parts[None], 0)).astype(kind)
+
+
+@pytest.mark.parametrize("level", [1, 2, 7, 15, 16, 17, 100, 238, 239, 245, 252, 253])
+@pytest.mark.parametrize("void", [255, 254])
+def test_a_flat_level_of_any_height_beside_a_bright_peak_is_a_label(level: int, void: int) -> None:
+    with pytest.raises(AmbiguousMaskError, match=rf"\b{level}\b"):
+        read(png(_bordered(level, border=void)))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "WEBP"])
+def test_ids_beside_a_void_border_are_named_whatever_the_lossless_format(kind: str) -> None:
+    options = {"lossless": True} if kind == "WEBP" else {}
+    with pytest.raises(AmbiguousMaskError, match="levels 1, 2, 7 "):
+        read(encode(_bordered(1, 2, 7), kind, **options))
+
+
+def test_ids_beside_an_antialiased_border_or_object_are_found_too() -> None:
+    mask = _bordered(1, 15)
+    mask[:20] = cv2.resize(HARD, (48, 10), interpolation=cv2.INTER_AREA).repeat(2, 0).repeat(2, 1)
+    soft = np.maximum(mask, np.roll(cv2.blur(HARD, (3, 3)), 40, axis=1))
+    with pytest.raises(AmbiguousMaskError, match="flat areas"):
+        read(png(soft))
+
+
+def test_thin_ids_without_any_edge_between_are_found_though_nowhere_flat() -> None:
+    lines = np.zeros((64, 96), np.uint8)
+    lines[10, 5:90], lines[20, 5:90], lines[30:40] = 1, 2, 255
+    with pytest.raises(AmbiguousMaskError, match="levels 1, 2 beside 255"):
+        read(png(lines))
+
+
+def test_the_ringing_of_jpeg_and_of_resampling_is_no_label() -> None:
+    for quality in (10, 30, 50, 75, 95):
+        read(encode(SOFT, "JPEG", quality=quality))
+        read(
+            encode(_bordered(1, 2), "JPEG", quality=quality)
+        )  # JPEG: dark levels are not looked at
+    large = disc(700, 500, 190, soft=False)
+    for how in (cv2.INTER_CUBIC, cv2.INTER_LANCZOS4):
+        for scale in (0.4, 1.7, 4.0):
+            values = cv2.resize(large, None, fx=scale, fy=scale, interpolation=how)
+            assert np.array_equal(read(png(values)).values, values)
+
+
+def test_hard_masks_are_read_without_a_histogram(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2, "calcHist", None)
+    monkeypatch.setattr(np, "bincount", None)
+    assert to_soft(HARD) == (HARD, "")
+    soft = disc(700, 500, 190)
+    assert to_soft(soft)[0] is soft
+
+
+@pytest.mark.parametrize(
+    ("levels", "said"),
+    [
+        ((100, 300), "2 levels above 0, up to 300"),
+        ((120, 1000), "up to 1000"),
+        ((120, 65535), "level, 120,"),
+        ((100, 120, 65535), "100, 120"),
+        ((128, 20000, 65535), "level 20000"),
+        ((20000, 40000), "up to 40000"),
+    ],
+)
+def test_ids_of_16_bits_are_named_before_the_division_takes_them_away(
+    levels: tuple[int, ...], said: str
+) -> None:
+    data = png(np.where(OBJECT, _bordered(*levels, border=levels[-1], kind=np.uint16), 0))
+    with pytest.raises(AmbiguousMaskError, match=said):
+        read(data)
+    assert np.array_equal(read(data, mask_values="object_ids").values > 0, OBJECT)
+
+
+@pytest.mark.parametrize("level", [256, 300, 32768, 50000, 65535])
+def test_one_level_of_16_bits_is_the_object_however_dark(level: int) -> None:
+    assert np.array_equal(read(png(OBJECT * np.uint16(level))).values, HARD)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 65535), min_size=1, max_size=4, unique=True))
+def test_no_16_bit_object_ever_vanishes_unnamed(levels: list[int]) -> None:
+    parts = np.array(levels, np.uint16)[np.arange(96) * len(levels) // 96]
+    mask = np.where(OBJECT, parts[None], np.uint16(0))
+    try:
+        values = read(png(mask)).values
+    except AmbiguousMaskError:
+        return
+    assert np.array_equal(values > 0, mask > 0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 255), min_size=1, max_size=5, unique=True))
+def test_no_8_bit_object_ever_becomes_background_unnamed(levels: list[int]) -> None:
+    parts = np.array(levels, np.uint8)[np.arange(96) * len(levels) // 96]
+    mask = np.where(OBJECT, parts[None], np.uint8(0))
+    try:
+        values = read(png(mask)).values
+    except AmbiguousMaskError:
+        return
+    assert np.array_equal(values > 128, OBJECT)
+
+
+@pytest.mark.parametrize(
+    "colour",
+    [
+        (20, 0, 0),
+        (0, 24, 0),
+        (0, 4, 4),
+        (4, 0, 0),
+        (3, 0, 0),
+        (1, 0, 0),
+        (20, 20, 0),
+        (255, 255, 231),
+    ],
+)
+@pytest.mark.parametrize("kind", ["PNG", "BMP"])
+def test_a_faint_colour_beside_white_is_a_label(colour: tuple[int, int, int], kind: str) -> None:
+    rgb = np.dstack([np.where(LEFT, HARD, HARD // 255 * c) for c in colour]).astype(np.uint8)
+    with pytest.raises(AmbiguousMaskError):
+        read(encode(rgb, kind))
+
+
+def test_coloured_fringes_along_edges_are_no_labels_nor_is_an_off_white() -> None:
+    shifted = np.dstack([disc(480, 320, radius) for radius in (100, 100.03, 100.06)])
+    assert read(png(shifted)).changes == "rgb, png"
+    white = np.dstack([SOFT, SOFT, np.round(SOFT / 255 * 252).astype(np.uint8)])
+    assert read(png(white)).changes == "rgb, png"
+
+
+def test_16_bit_colours_are_read_like_16_bit_greys() -> None:
+    def wide(*channels: np.ndarray) -> bytes:
+        return cv2.imencode(".png", np.dstack(channels).astype(np.uint16))[1].tobytes()  # type: ignore[no-any-return]
+
+    soft = SOFT.astype(np.uint16) * 257
+    assert np.array_equal(read(wide(soft, soft, soft)).values, SOFT)
+    assert read(wide(OBJECT, OBJECT, OBJECT)).changes == "16-bit-container, rgb, binary-01, png"
+    opaque = np.full_like(soft, 65535)
+    assert np.array_equal(read(wide(opaque, opaque, opaque, soft)).values, SOFT)
+    ids = _bordered(100, 300, border=300, kind=np.uint16)
+    for data in (wide(ids, ids, ids), wide(ids, ids, ids * 0)):
+        with pytest.raises(AmbiguousMaskError):
+            read(data)
+        assert np.array_equal(read(data, mask_values="object_ids").values > 0, ids > 0)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "JPEG"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_mask_with_an_orientation_of_its_own_is_turned_upright(
+    kind: str, orientation: int
+) -> None:
+    values = np.zeros((64, 96), np.uint8)
+    values[8:24, 8:64] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    mask = read(encode(values, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {})))
+    assert np.array_equal(mask.values > 128, turn_upright(values, orientation) > 128)
+    assert mask.changes.startswith(f"exif-orientation-{orientation}") is (orientation != 1)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import io
 import json
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -123,6 +124,44 @@ def test_a_mask_that_fills_the_picture_has_fractions_too() -> None:
     assert row["box"] == [0, 0, 95, 63]
 
 
+def test_a_turned_image_fits_a_turned_mask_only() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    mask = disc()
+    mask[:, 60:] = 0
+    record = normalise(_rotated(6), encode(mask, "PNG", exif=exif), ORIGIN, Settings()).record
+    assert record.mask_changes == "exif-orientation-6, png"
+    assert (record.width, record.height) == (64, 96)
+    assert problem(_rotated(6), encode(mask, "PNG")).kind == ProblemKind.SIZE_MISMATCH
+    assert problem(IMAGE, encode(mask, "PNG", exif=exif)).kind == ProblemKind.SIZE_MISMATCH
+
+
+@pytest.mark.parametrize("error", [cv2.error("no"), RuntimeError("no"), AssertionError("no")])
+def test_what_no_decoder_should_raise_is_a_problem_too(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hqdata.normalise.make_picture", fail)
+        assert problem().kind == ProblemKind.UNREADABLE_IMAGE
+    with monkeypatch.context() as patch:
+        patch.setattr("hqdata.normalise.read_mask", fail)
+        found = problem()
+    assert found.kind == ProblemKind.UNREADABLE_MASK
+    assert type(error).__name__ in found.message
+
+
+def test_a_lack_of_memory_is_no_fault_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("hqdata.normalise.read_mask", fail)
+    with pytest.raises(MemoryError):
+        normalise(IMAGE, MASK, ORIGIN, Settings())
+
+
 def _corpus() -> list[bytes]:
     small, mask = photo(2, 24, 16), disc(24, 16, 5)
     rgba = np.dstack([small, mask])
@@ -139,7 +178,9 @@ def _corpus() -> list[bytes]:
         encode(mask, "PNG"),
         encode(mask.astype(np.uint16) * 257, "PNG"),
         encode(small, "TIFF"),
-        encode(small, "TIFF", compression="tiff_lzw"),
+        encode(small, "TIFF", compression="tiff_lzw", exif=exif),
+        cv2.imencode(".png", np.dstack([small, mask]).astype(np.uint16) * 257)[1].tobytes(),
+        encode(mask, "PNG", exif=exif),
         encode(small, "TIFF", compression="tiff_deflate"),
         encode(small, "TIFF", compression="jpeg"),
         encode(small, "BMP"),

@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from hqdata.codecs import CodecError, DamagedError, TruncatedError
-from hqdata.pictures import Picture, exif_orientation, make_picture, pixel_digest, turn_upright
+from hqdata.orientation import exif_orientation, turn_upright
+from hqdata.pictures import Picture, make_picture, pixel_digest
 from support.pictures import encode, photo
 
 LIMIT = 120_000_000
@@ -112,6 +115,54 @@ def test_turning_is_what_pillow_does(orientation: int, height: int, width: int) 
     assert np.array_equal(turn_upright(pixels, orientation), expected)
     gray = turn_upright(np.ascontiguousarray(pixels[:, :, 0]), orientation)
     assert np.array_equal(gray, expected[:, :, 0])
+
+
+COMPRESSIONS = {"TIFF": {"compression": "tiff_lzw"}, "WEBP": {"lossless": True}}
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "raw TIFF", "WEBP", "PNG 16", "RGBA PNG"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_format_is_turned_upright_exactly_once(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    name = kind.split()[-1] if kind != "PNG 16" else "PNG"
+    pixels = OPAQUE if kind == "RGBA PNG" else WIDE if kind == "PNG 16" else RGB
+    data = save(Image.fromarray(pixels), name, exif=exif, **COMPRESSIONS.get(kind, {}))
+    assert exif_orientation(data) == orientation
+    stored = {"PNG 16": np.dstack([NARROW.astype(np.uint8)] * 3)}.get(kind, RGB)
+    picture = make(data, image_field="png")
+    assert np.array_equal(decoded(picture.data), turn_upright(stored, orientation))
+    assert picture.changes.startswith(f"exif-orientation-{orientation}, ") is (orientation != 1)
+    assert exif_orientation(picture.data) == 1
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "I;16", "RGBA", "LA"])
+def test_a_quarter_turned_tiff_keeps_its_pixels_in_any_mode(mode: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.fromarray(WIDE) if mode == "I;16" else Image.fromarray(RGB).convert(mode)
+    plain, turned = (
+        make(save(image, "TIFF", **o), image_field="png") for o in ({}, {"exif": exif})
+    )
+    expected = turn_upright(decoded(plain.data), 6)
+    assert np.array_equal(decoded(turned.data), expected)
+    assert (turned.width, turned.height) == (plain.height, plain.width)
+
+
+def test_the_orientation_of_a_png_is_found_behind_the_pixels_and_in_old_text_chunks() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    body = exif.tobytes()[6:]
+    plain = save(Image.fromarray(RGB), "PNG")
+    chunk = b"eXIf" + body
+    chunk = struct.pack(">I", len(body)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    assert exif_orientation(plain[:-12] + chunk + plain[-12:]) == 8
+    text = PngImagePlugin.PngInfo()
+    whole = b"Exif\0\0" + body
+    text.add_text("Raw profile type exif", f"\nexif\n{len(whole):8}\n{whole.hex()}\n", zip=True)
+    assert exif_orientation(save(Image.fromarray(RGB), "PNG", pnginfo=text)) == 8
+    broken = chunk.replace(body, bytes(len(body)))
+    assert exif_orientation(plain[:-12] + broken + plain[-12:]) == 1
 
 
 def test_real_colour_modes_all_become_the_same_picture(real_data: Path) -> None:

@@ -64,9 +64,9 @@ def to_soft(
       more than 5 % of the picture, at least 30 % of it is exactly black or white;
     - otherwise ambiguous.
 
-    With `lossless`, soft edges must also be free of labels at any level between 0 and the peak,
-    those within 16 of black or white included: ids beside a void border of 255 are refused. A level
-    is a label where more than 1 in 1000 pixels of the picture have it and equal their four
+    With `lossless`, soft edges must also be free of labels at any level from 1 to 238, those next
+    to black included: ids beside a void border of 255 are refused. Levels from 239 are object
+    whatever they were meant to be. A level is a label where more than 1 in 1000 pixels of the picture have it and equal their four
     neighbours, and these are more than half of all pixels of the level: a matte or a resampled mask
     has flat spots too, ringing at levels 1…16 among them, but they are few, or most pixels of their
     level are no part of them. Labels too thin to be flat are found where a single level lies
@@ -179,7 +179,8 @@ def _doubt_of_16_bits(wide: NDArray[np.uint16], lit: list[int]) -> str | None:
     if lit[-1] < SOFT_PEAK * 257:
         return _too_dark(lit)
     here, above, below = _sampled_rows(wide)
-    return _labels(here, above, below, _within(here, 1, lit[-1] - 1), lit[-1])
+    inner = _within(here, 1, min(lit[-1] - 1, _BRIGHT * 257 - 1))
+    return _labels(here, above, below, inner, lit[-1])
 
 
 def _why_not_soft(gray: Gray, lossless: bool) -> str | None:
@@ -207,7 +208,8 @@ def _why_not_soft(gray: Gray, lossless: bool) -> str | None:
     if not lossless:
         return None
     peak = int(cv2.minMaxLoc(here)[1])
-    return _labels(here, above, below, _within(here, 1, peak - 1) if peak < 255 else inexact, peak)
+    # Levels just below white are object whatever they were meant to be: mattes are full of 254.
+    return _labels(here, above, below, _within(here, 1, min(peak, _BRIGHT) - 1), peak)
 
 
 def _sampled_rows(
@@ -244,7 +246,7 @@ def _labels(here: Levels, above: Levels, below: Levels, inner: Gray, peak: int) 
 
     Args:
         here, above, below: rows and their neighbours, uint8 or uint16.
-        inner: 255 where a level of `here` is between 0 and the peak.
+        inner: 255 where a level of `here` is above 0, below the peak and not nearly white.
         peak: highest level.
     """
     num_inner = cv2.countNonZero(inner)

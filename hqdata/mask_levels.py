@@ -66,13 +66,13 @@ def to_soft(
 
     With `lossless`, soft edges must also be free of labels at any level from 1 to 238, those next
     to black included: ids beside a void border of 255 are refused. Levels from 239 are object
-    whatever they were meant to be. A level is a label where more than 1 in 1000 pixels of the picture have it and equal their four
-    neighbours, and these are more than half of all pixels of the level: a matte or a resampled mask
-    has flat spots too, ringing at levels 1…16 among them, but they are few, or most pixels of their
-    level are no part of them. Labels too thin to be flat are found where a single level lies
-    between 0 and the peak, or none but levels up to 16. Objects smaller than that share pass
-    unseen. JPEG rings around every edge, and its flat blocks need not be exactly black: without
-    `lossless` only levels 17…238 are looked at.
+    whatever they were meant to be. A level is a label where more than 1 in 1000 pixels of the
+    picture have it and equal their four neighbours, and these are more than half of all pixels of
+    the level: a matte or a resampled mask has flat spots too, ringing at levels 1…16 among them,
+    but they are few, or most pixels of their level are no part of them. Labels too thin to be flat
+    are found where a single level lies between 0 and the peak, or none but levels up to 16. Objects
+    smaller than that share pass unseen. JPEG rings around every edge, and its flat blocks need not
+    be exactly black: without `lossless` only levels 17…238 are looked at.
 
     Raises:
         AmbiguousMaskError: none of these fits.

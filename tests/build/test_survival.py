@@ -58,6 +58,18 @@ def _child(data: Path, out: Path) -> None:
     build_own(data, out, NAMES, **SETTINGS)
 
 
+def _start_building(arguments: list[str | Path]) -> subprocess.Popen[str]:
+    """The command line in a process of its own, returned once it writes shards."""
+    run = subprocess.Popen(
+        command(*arguments), env=child_environment(), stderr=subprocess.PIPE, text=True
+    )
+    assert run.stderr is not None
+    for line in run.stderr:
+        if line.startswith("building"):
+            return run
+    raise AssertionError("the build ended before it wrote a shard")
+
+
 def _temporaries(out: Path) -> list[Path]:
     return [path for path in out.rglob("*.tmp") if path.is_file()]
 
@@ -102,13 +114,8 @@ def test_a_killed_parent_takes_its_workers_along(
     arguments = ["build", "--data-root", data, "--recipe", recipe, "--out", out, "--workers", "2"]
     rng = random.Random(7)
     for delay in (0.0, 0.05, *(rng.uniform(0, 0.6) for _ in range(6))):
-        run = subprocess.Popen(
-            command(*arguments), env=child_environment(), stderr=subprocess.PIPE, text=True
-        )
+        run = _start_building(arguments)
         assert run.stderr is not None
-        for line in run.stderr:
-            if line.startswith("building"):
-                break
         children = _children(run.pid)
         time.sleep(delay)
         run.kill()
@@ -153,13 +160,8 @@ def test_asked_to_stop_it_says_how_to_go_on(
 ) -> None:
     out = tmp_path / "out"
     arguments = ["build", "--data-root", data, "--recipe", recipe, "--out", out, "--workers", "2"]
-    run = subprocess.Popen(
-        command(*arguments), env=child_environment(), stderr=subprocess.PIPE, text=True
-    )
+    run = _start_building(arguments)
     assert run.stderr is not None
-    for line in run.stderr:
-        if line.startswith("building"):
-            break
     run.send_signal(number)
     said = run.stderr.read()
     run.stderr.close()
@@ -311,13 +313,8 @@ def test_two_builds_into_one_folder_the_second_is_refused(
 ) -> None:
     out = tmp_path / "out"
     arguments = ["build", "--data-root", data, "--recipe", recipe, "--out", out, "--workers", "2"]
-    first = subprocess.Popen(
-        command(*arguments), env=child_environment(), stderr=subprocess.PIPE, text=True
-    )
+    first = _start_building(arguments)
     assert first.stderr is not None
-    for line in first.stderr:
-        if line.startswith("building"):
-            break
     with pytest.raises(BusyError, match=f"another build \\(process {first.pid}\\)"):
         build_own(data, out, NAMES, **SETTINGS)
     first.stderr.read()
@@ -332,13 +329,8 @@ def test_a_worker_that_is_killed_stops_the_build_with_a_message(
 ) -> None:
     out = tmp_path / "out"
     arguments = ["build", "--data-root", data, "--recipe", recipe, "--out", out, "--workers", "2"]
-    run = subprocess.Popen(
-        command(*arguments), env=child_environment(), stderr=subprocess.PIPE, text=True
-    )
+    run = _start_building(arguments)
     assert run.stderr is not None
-    for line in run.stderr:
-        if line.startswith("building"):
-            break
     deadline = time.monotonic() + 20
     workers: list[int] = []
     while not workers and time.monotonic() < deadline:

@@ -110,7 +110,11 @@ def main() -> None:
             print(f"making a stand-in at scale {args.scale} ...", flush=True)
             sets = {"dis", "thinobject", "fss", "duts", "ecssd", "msra"}
             make_mini(data_root, scale=args.scale, workers=args.workers, sets=sets)
-        resolved = resolve(load_recipe(args.recipe), subset=True)
+        recipe = load_recipe(args.recipe)
+        if args.data_root is None:
+            # A part of the pictures in as many shards a core as all of them have in theirs.
+            recipe = recipe.model_copy(update={"bytes_per_shard": 16 * 2**20})
+        resolved = resolve(recipe, subset=True)
         tasks = tasks_of(resolved, data_root)
         items = [item for task in tasks for item in task.items]
         num_bytes = sum(task.num_source_bytes for task in tasks)

@@ -6,6 +6,7 @@ with their parent, however it dies.
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -13,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from ctypes import c_byte
+from contextlib import suppress
 from functools import partial
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
@@ -43,18 +44,32 @@ class _Shared:
     """What a worker process was given at its start."""
 
     counter: Synchronized[int]
-    stop: c_byte
+    stop: ctypes.c_byte
 
 
-def _start_worker(counter: Synchronized[int], stop: c_byte) -> None:
+def _start_worker(counter: Synchronized[int], stop: ctypes.c_byte) -> None:
     import cv2
 
     cv2.setNumThreads(1)  # one process a core is the unit of parallelism here
+    _keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     _Shared.counter, _Shared.stop = counter, stop
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+
+
+def _keep_freed_memory() -> None:
+    """Has the C library reuse the memory of one picture for the next.
+
+    By default it gives large blocks back to the system at once, and getting them anew, page by page
+    and zeroed, takes a tenth of the time that decoding does.
+    """
+    keep_below, trim_above = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h
+    with suppress(OSError, AttributeError):  # another C library than glibc
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(keep_below, 32 * 2**20)
+        mallopt(trim_above, 256 * 2**20)
 
 
 def _die_with(parent: multiprocessing.process.BaseProcess) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,10 +140,10 @@ def write_shard(
         beside.unlink(missing_ok=True)
         sync_folder(beside.parent)
         with ShardWriter(path) as writer, FileReader() as reader:
-            for item in task.items:
+            for item, files in _read_ahead(task.items, reader):
                 if should_stop():
                     raise StoppedError(task.path)
-                outcome = read_sample(item, task, reader)
+                outcome = make_sample(item, task, files)
                 if isinstance(outcome, Problem):
                     problems.append(outcome)
                 else:
@@ -158,21 +159,49 @@ def write_shard(
         raise full from error
 
 
-def read_sample(item: Item, task: ShardTask, reader: FileReader) -> Sample | Problem:
-    """The sample of one pair, or why there is none."""
+Files = tuple[bytes, bytes]
+"""The bytes of an image and of its mask."""
 
-    def problem(kind: ProblemKind, message: str) -> Problem:
-        origin = item.origin
-        return Problem(
-            origin.source, origin.split, origin.upstream_image, origin.upstream_mask, kind, message
-        )
 
+def _read_ahead(
+    items: Sequence[Item], reader: FileReader
+) -> Iterator[tuple[Item, Files | ProblemError]]:
+    """Each pair with its bytes; the next pair is read while this one is worked on."""
+    with ThreadPoolExecutor(1) as ahead:
+        pending = [(item, ahead.submit(_read_pair, item, reader)) for item in items[:1]]
+        for number in range(len(items)):
+            item, future = pending.pop()
+            files = future.result()
+            if number + 1 < len(items):
+                following = items[number + 1]
+                pending.append((following, ahead.submit(_read_pair, following, reader)))
+            yield item, files
+
+
+def _read_pair(item: Item, reader: FileReader) -> Files | ProblemError:
     try:
         image = _read(item.image, reader, ProblemKind.UNREADABLE_IMAGE)
-        mask = _read(item.mask, reader, ProblemKind.UNREADABLE_MASK)
-        return normalise(image, mask, item.origin, task.settings)
+        return image, _read(item.mask, reader, ProblemKind.UNREADABLE_MASK)
     except ProblemError as error:
-        return problem(error.kind, error.message)
+        return error
+
+
+def make_sample(item: Item, task: ShardTask, files: Files | ProblemError) -> Sample | Problem:
+    """The sample of one pair, or why there is none."""
+    try:
+        if isinstance(files, ProblemError):
+            raise files
+        return normalise(*files, item.origin, task.settings)
+    except ProblemError as error:
+        origin = item.origin
+        return Problem(
+            origin.source,
+            origin.split,
+            origin.upstream_image,
+            origin.upstream_mask,
+            error.kind,
+            error.message,
+        )
 
 
 def _read(ref: FileRef, reader: FileReader, unreadable: ProblemKind) -> bytes:

@@ -138,7 +138,9 @@ def build(
     ] = False,
     prune: Annotated[
         bool,
-        typer.Option("--prune", help="Remove shards of sources that this build does not have."),
+        typer.Option(
+            "--prune", help="Remove shards of other builds; let a complete data set shrink."
+        ),
     ] = False,
 ) -> None:
     """Build a data set of shards. Killed anywhere and started again, it gives the same bytes."""

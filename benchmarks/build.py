@@ -7,8 +7,8 @@ The bare loop reads image and mask, decodes both with the libraries that the bui
 the SHA-256 of the image's bytes, the mask's bytes and the decoded pixels: what any honest record of
 a picture needs. It writes nothing. The build does all of that, checks, measures the masks, makes
 records, writes shards and their digests; its time is that of the whole call, process start, scan
-and manifest included. Loop and build alternate, and the ratio is that of the medians. The files are
-in the page cache for both where memory allows.
+and manifest included. Loop and build alternate, and the ratio is that of the medians. Up to 4 GiB
+of files are in the page cache for both; beyond that both read from the disk.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ from hqdata.scan import scan
 from hqdata.sources.discover import choose, discover, pair_found
 from hqdata.sources.layouts import TreeIndex
 from hqdata.storage import FileReader
+
+CACHED_BYTES = 4 * 2**30
+"""Up to here the files are read once beforehand; more would not stay in the page cache anyway."""
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -119,9 +122,10 @@ def main() -> None:
         items = [item for task in tasks for item in task.items]
         num_bytes = sum(task.num_source_bytes for task in tasks)
         pairs = [(item.image.container, item.mask.container) for item in items]
-        for item in items:  # into the page cache, for both
+        if num_bytes < CACHED_BYTES:
             with FileReader() as reader:
-                reader.read(item.image), reader.read(item.mask)
+                for item in items:
+                    reader.read(item.image), reader.read(item.mask)
         print(
             f"{len(items):,} pictures, {num_bytes / 2**20:,.0f} MiB, {len(tasks)} shards, "
             f"{args.workers} processes; {platform.machine()}, Python {platform.python_version()}",

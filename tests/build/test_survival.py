@@ -26,6 +26,7 @@ from support.builds import (
     bytes_of,
     child_environment,
     command,
+    heed_ctrl_c,
     hqdata,
     own_recipe,
     own_sources,
@@ -61,7 +62,11 @@ def _child(data: Path, out: Path) -> None:
 def _start_building(arguments: list[str | Path]) -> subprocess.Popen[str]:
     """The command line in a process of its own, returned once it writes shards."""
     run = subprocess.Popen(
-        command(*arguments), env=child_environment(), stderr=subprocess.PIPE, text=True
+        command(*arguments),
+        env=child_environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_ctrl_c,
     )
     assert run.stderr is not None
     for line in run.stderr:

@@ -20,7 +20,7 @@ from hqdata.mini import make_mini
 from hqdata.mini.layout import SPLITS, fss_class, parse_scale, pictures
 from hqdata.mini.make import CHUNK_PICTURES
 from hqdata.mini.scenes import FAMILIES, LOOKS, blend, render
-from support.builds import child_environment, command
+from support.builds import child_environment, command, heed_ctrl_c
 
 SOME = "0.02"
 QUICK = ("fss", "ecssd", "coift")
@@ -264,6 +264,7 @@ def drawing(out: Path, workers: int) -> subprocess.Popen[str]:
     run = subprocess.Popen(
         command("mini", *words),
         env=child_environment(),
+        preexec_fn=heed_ctrl_c,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,

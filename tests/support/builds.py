@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -73,6 +74,11 @@ def hqdata(*arguments: str | Path, **environment: str) -> subprocess.CompletedPr
 def command(*arguments: str | Path) -> list[str]:
     """The command line as a list of words."""
     return [sys.executable, "-m", "hqdata", *map(str, arguments)]
+
+
+def heed_ctrl_c() -> None:
+    """For `preexec_fn`: what a shell starts in the background ignores SIGINT otherwise."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def child_environment(**extra: str) -> dict[str, str]:

@@ -136,6 +136,7 @@ def run_tasks(
             reporter.update(counter.get_obj().value)
             for future in finished:
                 future.result()
+        reporter.update(counter.get_obj().value)
         return [future.result() for future in futures]
     except BrokenProcessPool as error:
         raise InterruptedBuildError(

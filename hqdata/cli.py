@@ -9,19 +9,27 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 import hqdata
+from hqdata import cli_overlap
+from hqdata.cli_common import (
+    EXIT_DATA,
+    DataRoot,
+    Workers,
+    cores,
+    err,
+    out_console,
+    reporting,
+    split_names,
+    tell,
+)
 from hqdata.errors import HqdataError, UserError
-from hqdata.progress import Bar, Lines, Reporter
 from hqdata.scan import DEFAULT_DATA_ROOT
 
 app = typer.Typer(
@@ -33,49 +41,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-# A file or a pipe has no width: wide enough there that tables do not break paths apart.
-out_console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
-
-EXIT_DATA = 1
-
-DataRoot = Annotated[
-    Path,
-    typer.Option(
-        "--data-root",
-        envvar="HQDATA_ROOT",
-        help="Folder below which the source data sets lie, as folders or archives.",
-        show_default=True,
-    ),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option("--workers", min=1, max=1024, help="Processes. [default: one a core]"),
-]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _split(values: list[str] | None) -> list[str]:
-    """`["dis,ecssd", "fss"]` as ["dis", "ecssd", "fss"]."""
-    return [name for value in values or [] for name in value.replace(",", " ").split()]
-
-
-@contextmanager
-def _progress() -> Iterator[Reporter]:
-    """A bar on a terminal, lines in a log."""
-    if err.is_terminal:
-        with Bar(err) as bar:
-            yield bar
-    else:
-        yield Lines(sys.stderr)
-
-
-def _tell(message: str) -> None:
-    err.print(message, markup=False)
 
 
 def _version(wanted: bool) -> None:
@@ -104,7 +69,7 @@ def sources(
     """Show every source and evaluation set: found or missing, layout, pairs, where to get it."""
     from hqdata.overview import overview
 
-    with _progress() as reporter:
+    with reporting() as reporter:
         view = overview(data_root, use or [], reporter)
     out_console.print(view.table())
     for line in view.notes:
@@ -142,23 +107,33 @@ def build(
             "--prune", help="Remove shards of other builds; let a complete data set shrink."
         ),
     ] = False,
+    remove: Annotated[
+        Path | None,
+        typer.Option(
+            "--remove",
+            metavar="OVERLAP.JSON",
+            help="Leave out what this report of overlaps has confirmed pairs of.",
+        ),
+    ] = None,
 ) -> None:
     """Build a data set of shards. Killed anywhere and started again, it gives the same bytes."""
     from hqdata.build.run import BuildOptions
     from hqdata.build.run import build as run_build
+    from hqdata.overlap.removal import read_removal
     from hqdata.recipe import load_recipe, select
     from hqdata.resolve import resolve
     from hqdata.sources.discover import parse_use
 
-    chosen = select(load_recipe(recipe), include=_split(include), exclude=_split(exclude))
+    chosen = select(load_recipe(recipe), include=split_names(include), exclude=split_names(exclude))
     resolved = resolve(chosen, subset=subset)
     options = BuildOptions(
-        workers=workers or _cores(),
+        workers=workers or cores(),
         use=parse_use(use or [], {s.source for s in resolved.splits}, data_root),
         prune=prune,
+        remove=read_removal(remove) if remove is not None else None,
     )
-    with _progress() as reporter:
-        result = run_build(resolved, data_root, out, options, reporter=reporter, tell=_tell)
+    with reporting() as reporter:
+        result = run_build(resolved, data_root, out, options, reporter=reporter, tell=tell)
     from hqdata.report.build_table import composition, problem_summary
 
     out_console.print(composition(result.info))
@@ -173,7 +148,7 @@ def build(
     out_console.print(f"digest {result.info.digest}", markup=False)
     if not result.clean:
         what = "complete, with problems" if result.info.complete else "not complete"
-        _tell(f"the data set is {what}")
+        tell(f"the data set is {what}")
     raise typer.Exit(0 if result.clean else EXIT_DATA)
 
 
@@ -188,8 +163,8 @@ def check(
     """Re-read a data set and hold all of it against its manifest."""
     from hqdata.shards.check import check as run_check
 
-    with _progress() as reporter:
-        result = run_check(path, quick=quick, workers=workers or _cores(), reporter=reporter)
+    with reporting() as reporter:
+        result = run_check(path, quick=quick, workers=workers or cores(), reporter=reporter)
     if result.damages:
         table = Table("file", "sample", "damage", title=f"{len(result.damages)} damages")
         for damage in result.damages[:100]:
@@ -197,7 +172,7 @@ def check(
         out_console.print(table)
         if len(result.damages) > 100:
             out_console.print(f"… and {len(result.damages) - 100} more")
-        _tell("to mend it, run the command that built it again: only what is damaged is made anew")
+        tell("to mend it, run the command that built it again: only what is damaged is made anew")
         raise typer.Exit(EXIT_DATA)
     info = result.info
     how = "digests and counts" if quick else "every member, record and pixel"
@@ -254,7 +229,7 @@ def mini(
     """Make a procedural stand-in of all sources and evaluation sets, in their official layouts."""
     from hqdata.mini import make_mini
 
-    with _progress() as reporter:
+    with reporting() as reporter:
         began = False
 
         def progress(done: int, total: int) -> None:
@@ -268,9 +243,9 @@ def mini(
             out,
             scale=scale,
             seed=seed,
-            workers=workers or _cores(),
+            workers=workers or cores(),
             progress=progress,
-            sets=_split(only) or None,
+            sets=split_names(only) or None,
         )
         if began:
             reporter.finish()
@@ -281,6 +256,9 @@ def mini(
     recipe = {"small": "mini", "full": "hqseg-44k"}.get(scale)
     how = f"--recipe {recipe}" if recipe else "--subset"
     out_console.print(f"next: hqdata build --data-root {out} {how} --out shards/", markup=False)
+
+
+app.command()(cli_overlap.fingerprint)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

@@ -90,7 +90,7 @@ def normalise(image: bytes, mask: bytes, origin: Origin, settings: Settings) -> 
         mask_thinness=round(figures.thinness, 4),
         box=figures.box,
     )
-    return Sample(origin.key, picture.data, ext, decoded.data, record)
+    return Sample(origin.key, picture.data, ext, decoded.data, record, picture.hashes)
 
 
 def _picture(data: bytes, origin: Origin, settings: Settings) -> Picture:

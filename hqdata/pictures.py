@@ -28,6 +28,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from hqdata import codecs
 from hqdata.by_pillow import load_as_stored, pillow_array, pillow_pixels
 from hqdata.codecs import CodecError, DamagedError, TooLargeError, TruncatedError
+from hqdata.fingerprint import GlobalHash, global_hash
 from hqdata.orientation import exif_orientation, turn_upright
 
 UNTOUCHED = "untouched"
@@ -51,6 +52,7 @@ class Picture:
             identical.
         pixel_sha256: SHA-256 of `b"<width>x<height>"` followed by the stored picture's RGB bytes,
             row by row.
+        hashes: the perceptual fingerprint of the stored picture.
     """
 
     data: bytes
@@ -59,6 +61,7 @@ class Picture:
     changes: str
     psnr_db: float
     pixel_sha256: str
+    hashes: GlobalHash
 
 
 def pixel_digest(pixels: Pixels) -> str:
@@ -103,8 +106,7 @@ def make_picture(
         if space in ("Gray", "YCbCr", "RGB"):
             pixels, damage = _decode_jpeg(data, space == "Gray", accept_damage)
             if orientation == 1 and not damage and image_field == "jpg":
-                digest = pixel_digest(pixels)
-                return Picture(data, width, height, UNTOUCHED, IDENTICAL_DB, digest)
+                return _picture(data, pixels, UNTOUCHED, IDENTICAL_DB)
             pixels = turn_upright(pixels, orientation)
             return _store(pixels, damage, orientation, image_field, data)
     pixels, changes, orientation = _decode_rare(data, kind, max_pixels)
@@ -130,17 +132,22 @@ def _store(
 ) -> Picture:
     if orientation != 1:
         changes = (f"exif-orientation-{orientation}", *changes)
-    height, width = pixels.shape[:2]
     if image_field == "png":
-        data = codecs.encode_png(pixels)
         what = ", ".join((*changes, "to-png"))
-        return Picture(data, width, height, what, IDENTICAL_DB, pixel_digest(pixels))
+        return _picture(codecs.encode_png(pixels), pixels, what, IDENTICAL_DB)
     data = codecs.encode_jpeg(pixels, _profile(source) if pixels.ndim == 3 else None)
     stored = codecs.decode_jpeg(data, gray=pixels.ndim == 2)
     squared = cv2.norm(pixels, stored, cv2.NORM_L2SQR) / pixels.size
     psnr = IDENTICAL_DB if squared == 0 else 10 * np.log10(255**2 / squared)
     what = ", ".join((*changes, "jpeg-q100"))
-    return Picture(data, width, height, what, round(float(psnr), 2), pixel_digest(stored))
+    return _picture(data, stored, what, round(float(psnr), 2))
+
+
+def _picture(data: bytes, pixels: Pixels, changes: str, psnr_db: float) -> Picture:
+    """The picture of stored bytes and of what they decode to."""
+    height, width = pixels.shape[:2]
+    digest, hashes = pixel_digest(pixels), global_hash(pixels)
+    return Picture(data, width, height, changes, psnr_db, digest, hashes)
 
 
 def _profile(data: bytes) -> bytes | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from hqdata.catalogue.evaluation import find_image_set
 from hqdata.catalogue.manifest import Defect, MaskValues, SetManifest, SplitLayout
 from hqdata.catalogue.registry import find_set
 from hqdata.errors import UserError, nearest
@@ -111,13 +112,32 @@ def _check_defect(defect: RecipeDefect, requests: list[SplitRequest]) -> None:
         )
 
 
+FOLDER = "folder:"
+"""Begins an entry of `must_not_overlap` that is a folder of pictures below the data root."""
+
+
 def check_overlap_target(target: str) -> tuple[str, str]:
-    """(short name, split) of an entry `set/split` of `must_not_overlap`.
+    """What an entry of `must_not_overlap` means, as a pair.
+
+    `set/split` of a manifest gives (short name, split). An image-only evaluation set such as
+    `coco-val2017` gives (its name, ""), and `folder:path/below/the/data/root` (itself, ""): neither
+    has splits.
 
     Raises:
-        UserError: an unknown set or split.
+        UserError: an unknown set or split, or a path that leaves the data root.
     """
-    name, _, split = target.partition("/")
+    if target.startswith(FOLDER):
+        parts = target.removeprefix(FOLDER).strip("/").split("/")
+        if target.startswith(f"{FOLDER}/") or {"", ".", ".."} & set(parts):
+            raise UserError(
+                f"{target!r} is no folder below the data root",
+                where="must_not_overlap",
+                expected=f"a path without '.' and '..' below the data root, e.g. {FOLDER}mine/test",
+            )
+        return FOLDER + "/".join(parts), ""
+    name, slash, split = target.partition("/")
+    if not slash and not _is_set(name):
+        return find_image_set(name).name, ""
     manifest = find_set(name)
     if split not in manifest.splits:
         raise UserError(
@@ -126,6 +146,14 @@ def check_overlap_target(target: str) -> tuple[str, str]:
             expected="one of " + ", ".join(f"{name}/{s}" for s in manifest.splits),
         )
     return manifest.short_name, split
+
+
+def _is_set(name: str) -> bool:
+    try:
+        find_set(name)
+    except UserError:
+        return False
+    return True
 
 
 def _requests(recipe: Recipe, item: RecipeSource, *, subset: bool) -> list[SplitRequest]:

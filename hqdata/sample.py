@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hqdata.fingerprint import GlobalHash
+
 SCHEMA_VERSION = 1
 
 
@@ -50,13 +52,16 @@ class Record(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One pair, ready to be written: three members of a shard and the record in parsed form."""
+    """One pair, ready to be written: three members of a shard, the record in parsed form, and the
+    image's fingerprint, which goes to the manifest only.
+    """
 
     key: str
     image: bytes
     image_ext: str
     mask: bytes
     record: Record
+    hashes: GlobalHash
 
 
 def canonical_json(value: Any) -> bytes:

@@ -94,13 +94,14 @@ def test_every_command_of_the_prose_exists_with_its_options(page: str, code: str
 def test_every_option_alone_in_the_prose_is_one_of_hqdata() -> None:
     commands = typer.main.get_command(app).commands.values()  # type: ignore[attr-defined]
     known = {o for command in commands for p in command.params for o in p.opts}
-    for name in ("README.md", "docs/problems.md", "docs/sources.md"):
+    pages = ("README.md", "docs/problems.md", "docs/sources.md", "docs/evaluation-sets.md")
+    for name in pages:
         assert set(re.findall(r"`(--[a-z-]+)", prose(name))) <= known
 
 
 def test_commands_are_found_at_all() -> None:
     named = {line.split()[0] for _, line in commands_in_blocks()}
-    assert named == {"sources", "build", "check", "stats"}
+    assert named == {"sources", "build", "check", "stats", "fingerprint"}
     assert "mini" in {code.split()[0] for _, code in commands_in_prose()}
 
 

@@ -16,13 +16,14 @@ PACKAGE = Path(hqdata.__file__).resolve().parent
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "resources"),
-    ("problems", "progress", "files", "yaml_files", "codecs", "by_pillow", "storage", "sample"),
-    ("archives", "parallel", "catalogue", "orientation", "fingerprint", "pictures"),
+    ("problems", "progress", "files", "yaml_files", "codecs", "by_pillow", "storage"),
+    ("fingerprint", "sample"),
+    ("archives", "parallel", "catalogue", "orientation", "pictures"),
     ("mask_levels", "mask_colours", "mask_figures", "masks"),
     ("scan", "recipe", "resolve", "normalise"),
     ("sources", "shards"),
     ("build", "overlap", "report", "mini", "overview"),
-    ("cli",),
+    ("cli", "cli_common", "cli_overlap"),
 )
 """Top-level modules and sub-packages, the lowest first; each may import its own layer and below."""
 

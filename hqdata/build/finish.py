@@ -14,12 +14,14 @@ from hqdata.build.plan import ShardTask, codec_versions
 from hqdata.build.work import Sidecar, sidecar_path
 from hqdata.errors import InterruptedBuildError
 from hqdata.files import sync_folder, write_whole
+from hqdata.fingerprint import fingerprint_versions
 from hqdata.problems import Problem, ProblemKind, to_jsonl
 from hqdata.resolve import ResolvedRecipe, SplitRequest, is_source
 from hqdata.sample import SCHEMA_VERSION, canonical_json
 from hqdata.shards.dataset import (
     DatasetInfo,
     Dropped,
+    Removed,
     ShardInfo,
     SplitCounts,
     dataset_digest,
@@ -63,6 +65,7 @@ def finish(
     tasks: list[ShardTask],
     pairings: dict[Where, Pairing],
     layouts: dict[str, str],
+    removed: Removed | None,
     out: Path,
 ) -> tuple[DatasetInfo, tuple[Problem, ...]]:
     """Writes the manifest, `dataset.json` last."""
@@ -111,6 +114,7 @@ def finish(
             for (source, split), pairing in pairings.items()
             for name, reason in pairing.dropped
         ),
+        removed=removed,
         shards=tuple(shards),
         samples_sha256=hashlib.sha256(samples).hexdigest(),
         problems_sha256=hashlib.sha256(listed).hexdigest(),
@@ -119,6 +123,7 @@ def finish(
             "hqdata": hqdata.__version__,
             "python": platform.python_version(),
             **codec_versions(),
+            **fingerprint_versions(),
         },
     )
     info = info.sealed()

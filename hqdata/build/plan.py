@@ -14,6 +14,7 @@ import cv2
 import PIL
 import simplejpeg
 
+from hqdata.fingerprint import fingerprint_versions
 from hqdata.normalise import Origin, Settings
 from hqdata.recipe import Recipe
 from hqdata.resolve import SplitRequest
@@ -63,6 +64,7 @@ class ShardTask:
             "schema": SCHEMA_VERSION,
             "normalisation": NORMALISATION_VERSION,
             "codecs": codec_versions(),
+            "fingerprints": fingerprint_versions(),
             "path": self.path,
             "settings": [self.settings.image_field, self.settings.max_pixels],
             "items": [

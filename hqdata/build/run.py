@@ -21,9 +21,11 @@ from hqdata.build.folder import (
     stale_shards,
 )
 from hqdata.build.plan import ShardTask, plan
+from hqdata.build.removal import leave_out, tell_what_returns
 from hqdata.build.work import StoppedError, check_task, sidecar_path, write_task
 from hqdata.errors import CancelledError
 from hqdata.files import no_room
+from hqdata.overlap.removal import Removal
 from hqdata.parallel import run_tasks
 from hqdata.problems import Problem, ProblemKind
 from hqdata.progress import InMebibytes, Reporter, Silent
@@ -67,11 +69,13 @@ class BuildOptions:
         workers: processes that write shards.
         use: source -> path below the data root it has to be read from.
         prune: remove shards of sources that this build does not have.
+        remove: pictures to leave out, because a report of overlaps says so.
     """
 
     workers: int = 1
     use: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     prune: bool = False
+    remove: Removal | None = None
 
 
 def build(
@@ -140,6 +144,10 @@ def _build(
     _report_bad_members_once(pairings)
     requests = [replace(r, mask_values=m.spec.mask_values or r.mask_values) for r, m in chosen]
     pairings = find_duplicate_keys(pairings)
+    removed = None
+    if options.remove is not None:
+        pairings, removed = leave_out(pairings, options.remove, tell)
+    tell_what_returns(out, pairings, tell)
     tasks = plan(requests, pairings, resolved.recipe)
     stale = stale_shards(out, tasks, pairings, prune=options.prune)
     refuse_to_shrink(out, pairings, prune=options.prune)
@@ -148,7 +156,7 @@ def _build(
         tell(f"removing {len(stale)} shards of an earlier build, e.g. {stale[0]}")
         remove_shards(out, stale)
     layouts = {f"{r.source}/{r.split}": m.layout for r, m in chosen}
-    info, problems = finish(resolved, tasks, pairings, layouts, out)
+    info, problems = finish(resolved, tasks, pairings, layouts, removed, out)
     return BuildResult(info, problems, len(tasks) - num_kept, num_kept)
 
 

@@ -221,6 +221,9 @@ def _row(sample: Sample, shard: str, placed: Placed) -> Row:
     row["box"] = list(sample.record.box)
     row["shard"] = shard
     row["image_ext"] = sample.image_ext
+    row["pdq"] = sample.hashes.pdq.hex()
+    row["pdq_trimmed"] = sample.hashes.pdq_trimmed.hex()
+    row["pdq_quality"] = sample.hashes.quality
     for name in ("image", "mask", "record"):
         member = getattr(placed, name)
         row[f"{name}_offset"], row[f"{name}_size"] = member.offset, member.size

@@ -84,6 +84,23 @@ class Defect(_Model):
         return self
 
 
+def check_pattern(value: str) -> str:
+    """The pattern of a folder of pictures, as `SplitLayout` describes it, if it is one.
+
+    Raises:
+        ValueError: it is none; the message says why.
+    """
+    parts = value.split("/")
+    if len(parts) < 2 or parts[-1] not in {"*", "*.jpg", "*.png"}:
+        raise ValueError("a pattern ends in '/*', '/*.jpg' or '/*.png' below at least one folder")
+    for part in parts[:-1]:
+        if part != "{class}" and not re.fullmatch(r"[^*{}\\]+", part):
+            raise ValueError(f"bad component {part!r}: a folder name or '{{class}}'")
+    if parts[0] == "{class}" or ".." in parts or "." in parts or "" in parts:
+        raise ValueError("a pattern begins with a folder name and has no '.', '..' or empty parts")
+    return value
+
+
 class SplitLayout(_Model):
     """Where the files of one split lie in one layout.
 
@@ -107,19 +124,7 @@ class SplitLayout(_Model):
     @field_validator("images", "masks")
     @classmethod
     def _pattern(cls, value: str) -> str:
-        parts = value.split("/")
-        if len(parts) < 2 or parts[-1] not in {"*", "*.jpg", "*.png"}:
-            raise ValueError(
-                "a pattern ends in '/*', '/*.jpg' or '/*.png' below at least one folder"
-            )
-        for part in parts[:-1]:
-            if part != "{class}" and not re.fullmatch(r"[^*{}\\]+", part):
-                raise ValueError(f"bad component {part!r}: a folder name or '{{class}}'")
-        if parts[0] == "{class}" or ".." in parts or "." in parts or "" in parts:
-            raise ValueError(
-                "a pattern begins with a folder name and has no '.', '..' or empty parts"
-            )
-        return value
+        return check_pattern(value)
 
 
 class Layout(_Model):

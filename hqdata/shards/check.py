@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from hqdata.codecs import CodecError, decode_jpeg, decode_png, jpeg_header, png_size
 from hqdata.errors import DatasetError
 from hqdata.files import sha256_file
+from hqdata.fingerprint import fingerprint_versions, global_hash, hamming
 from hqdata.masks import Gray, measure
 from hqdata.parallel import run_tasks
 from hqdata.pictures import Pixels, pixel_digest
@@ -36,6 +37,14 @@ from hqdata.shards.names import (
 )
 from hqdata.shards.reader import RawMember, ShardError, ShardReader
 from hqdata.shards.writer import MASK_EXT, RECORD_EXT
+
+MAX_HASH_BITS = 8
+"""By how much a fingerprint may differ from the stored one: libraries of other versions round
+otherwise.
+"""
+
+MIN_QUALITY = 50
+"""PDQ quality below which there is so little to see that rounding alone decides the hash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +84,7 @@ class _Task:
     shard: ShardInfo
     rows: tuple[Row, ...]
     quick: bool
-    image_ext: str
+    same_hashes: bool
 
 
 def check(
@@ -118,8 +127,9 @@ def check(
     by_shard: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_shard[row["shard"]].append(row)
+    same_hashes = fingerprint_versions().items() <= info.tool.items()
     tasks = [
-        _Task(shard, tuple(by_shard[shard.path]), quick, info.image_ext)
+        _Task(shard, tuple(by_shard[shard.path]), quick, same_hashes)
         for shard in sorted(info.shards, key=lambda s: (-s.num_bytes, s.path))
     ]
     total = sum(shard.num_bytes for shard in info.shards)
@@ -142,7 +152,11 @@ def check(
 def _work(
     task: _Task, *, root: Path, tick: Callable[[int], None], should_stop: Callable[[], bool]
 ) -> list[Damage]:
-    found = [] if should_stop() else check_shard(root, task.shard, task.rows, quick=task.quick)
+    found: list[Damage] = []
+    if not should_stop():
+        found = check_shard(
+            root, task.shard, task.rows, quick=task.quick, same_hashes=task.same_hashes
+        )
     tick(task.shard.num_bytes)
     return found
 
@@ -213,7 +227,7 @@ def _check_timm_file(root: Path, info: DatasetInfo) -> list[Damage]:
 
 
 def check_shard(
-    root: Path, shard: ShardInfo, rows: tuple[Row, ...], *, quick: bool
+    root: Path, shard: ShardInfo, rows: tuple[Row, ...], *, quick: bool, same_hashes: bool = True
 ) -> list[Damage]:
     """Everything that is wrong with one shard.
 
@@ -222,6 +236,7 @@ def check_shard(
         shard: what `dataset.json` says of it.
         rows: its rows of `samples.parquet`, in order.
         quick: compare size and digest only.
+        same_hashes: whether the libraries here have the versions that made the fingerprints.
     """
     path = root / shard.path
     if quick:
@@ -241,7 +256,7 @@ def check_shard(
             if len(members) < 3:
                 continue
             if number < len(rows):
-                damages += _check_sample(shard.path, rows[number], members, image_ext)
+                damages += _check_sample(shard.path, rows[number], members, image_ext, same_hashes)
             number, members = number + 1, []
     except ShardError as error:
         damages.append(Damage(shard.path, "", str(error)))
@@ -264,7 +279,9 @@ def _check_bytes(shard: ShardInfo, num_bytes: int, sha256: str) -> list[Damage]:
     return []
 
 
-def _check_sample(shard: str, row: Row, members: list[RawMember], image_ext: str) -> list[Damage]:
+def _check_sample(
+    shard: str, row: Row, members: list[RawMember], image_ext: str, same_hashes: bool
+) -> list[Damage]:
     key = str(row["key"])
     damages: list[Damage] = []
 
@@ -305,7 +322,29 @@ def _check_sample(shard: str, row: Row, members: list[RawMember], image_ext: str
         return damages
     for what, message in _compare_pixels(record, pixels, values):
         say(f"{what} {message}")
+    for name, bits in _compare_hashes(row, pixels, same_hashes):
+        say(f"{name} in {SAMPLES_FILE} differs in {bits} bits from that of the image")
     return damages
+
+
+def _compare_hashes(row: Row, pixels: Pixels, same_hashes: bool) -> list[tuple[str, int]]:
+    """The fingerprints of a row that are not those of its image, each with its distance in bits.
+
+    Where exactly a border ends may be a matter of rounding: the hash without borders is compared
+    only where the same libraries made it.
+    """
+    hashes = global_hash(pixels)
+    if hashes.quality < MIN_QUALITY and not same_hashes:
+        return []
+    found = []
+    for name in ("pdq", "pdq_trimmed") if same_hashes else ("pdq",):
+        try:
+            bits = hamming(bytes.fromhex(row[name]), getattr(hashes, name))
+        except ValueError:
+            bits = 256  # no hash at all
+        if bits > MAX_HASH_BITS:
+            found.append((name, bits))
+    return found
 
 
 def _compare_pixels(record: Record, pixels: Pixels, values: Gray) -> list[tuple[str, str]]:

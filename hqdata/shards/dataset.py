@@ -40,6 +40,9 @@ SAMPLES_SCHEMA = pa.schema(
         pa.field("image_sha256", pa.string(), nullable=False),
         pa.field("mask_sha256", pa.string(), nullable=False),
         pa.field("pixel_sha256", pa.string(), nullable=False),
+        pa.field("pdq", pa.string(), nullable=False),
+        pa.field("pdq_trimmed", pa.string(), nullable=False),
+        pa.field("pdq_quality", pa.int32(), nullable=False),
         pa.field("upstream_image", pa.string(), nullable=False),
         pa.field("upstream_mask", pa.string(), nullable=False),
         pa.field("licence", pa.string(), nullable=False),
@@ -73,7 +76,8 @@ class SplitCounts(_Model):
     """How many samples a split has, beside how many it should have.
 
     `built` are in the shards; `rejected` stayed out for a problem; `dropped` stayed out because a
-    known defect says so. `expected` is absent where the recipe accepts any number.
+    known defect or a report of overlaps says so. `expected` is absent where the recipe accepts any
+    number.
     """
 
     expected: int | None = None
@@ -88,12 +92,24 @@ class SplitCounts(_Model):
 
 
 class Dropped(_Model):
-    """A pair or file that a known defect keeps out."""
+    """A pair or file that a known defect or a report of overlaps keeps out."""
 
     source: str
     split: str
     name: str
     reason: str
+
+
+class Removed(_Model):
+    """What a build left out because a report of overlaps says so.
+
+    `report_sha256` is that of the file, `dataset_digest` that of the data set it was made of, and
+    `num_keys` counts the pairs left out; `DatasetInfo.dropped` lists them.
+    """
+
+    report_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    dataset_digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    num_keys: int = Field(ge=0)
 
 
 class DatasetInfo(_Model):
@@ -109,6 +125,7 @@ class DatasetInfo(_Model):
     sources: dict[str, dict[str, SplitCounts]]
     layouts: dict[str, str]
     dropped: tuple[Dropped, ...]
+    removed: Removed | None = None
     shards: tuple[ShardInfo, ...]
     samples_sha256: str
     problems_sha256: str
@@ -183,7 +200,9 @@ class Dataset:
             ) from error
         if not table.schema.equals(SAMPLES_SCHEMA):
             raise DatasetError(
-                f"{SAMPLES_FILE} has other columns than schema version {SCHEMA_VERSION}", where=path
+                f"{SAMPLES_FILE} has other columns than schema version {SCHEMA_VERSION}",
+                where=path,
+                do="run the build again: it writes them anew",
             )
         unknown = set(table["shard"].unique().to_pylist()) - {s.path for s in info.shards}
         if unknown:

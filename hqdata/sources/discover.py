@@ -96,10 +96,10 @@ def _lies_in(match: Match, within: str) -> bool:
 
 
 def _lists_there(index: TreeIndex, match: Match) -> bool:
-    return match.spec.list is None or _find_list(index, match, match.spec.list) is not None
+    return match.spec.list is None or find_list(index, match, match.spec.list) is not None
 
 
-def _find_list(index: TreeIndex, match: Match, path: str) -> tuple[str, ...] | None:
+def find_list(index: TreeIndex, match: Match, path: str) -> tuple[str, ...] | None:
     """Lines of a list file that lies at `path` beside the images."""
     *folders, name = path.split("/")
     for group in index.groups("/".join((*folders, "*.txt"))):
@@ -236,7 +236,7 @@ def describe_archive(archive: Archive) -> str:
 
 def pair_found(index: TreeIndex, request: SplitRequest, match: Match) -> Pairing:
     """The pairs of one split that was found, with the bad members of its archives reported."""
-    pairing = pair(request, match, lambda path: _find_list(index, match, path))
+    pairing = pair(request, match, lambda path: find_list(index, match, path))
     archives = {match.images.archive} | ({match.masks.archive} if match.masks else set())
     bad = tuple(
         Problem(

@@ -193,7 +193,7 @@ class _Work:
             raise FileNotFoundError(match.spec.list)
         listed: dict[str, str] = {}
         for line in lines:
-            stem = _listed_stem(line)
+            stem = listed_stem(line)
             if stem in listed:
                 self.report(
                     ProblemKind.DUPLICATE_KEY, f"{match.spec.list} names it twice", image=line
@@ -202,7 +202,7 @@ class _Work:
         elsewhere: set[str] = set()
         for other in self.request.sibling_lists:
             if other != match.spec.list:
-                elsewhere.update(_listed_stem(line) for line in read_list(other) or ())
+                elsewhere.update(listed_stem(line) for line in read_list(other) or ())
         for name in sorted((set(images) | set(masks)) - set(listed) - elsewhere):
             for file in (*images.get(name, ()), *masks.get(name, ())):
                 self.report(
@@ -310,7 +310,7 @@ class _Work:
         return kept
 
 
-def _listed_stem(line: str) -> str:
+def listed_stem(line: str) -> str:
     """The stem that a line of a list means; lists without suffixes are lists of stems."""
     return stem_of(line) if suffix_of(line) in IMAGE_SUFFIXES else line
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from hqdata.codecs import CodecError, DamagedError, TruncatedError
+from hqdata.fingerprint import global_hash
 from hqdata.orientation import exif_orientation, turn_upright
 from hqdata.pictures import Picture, make_picture, pixel_digest
 from support.pictures import encode, photo
@@ -282,6 +283,15 @@ def test_the_pixel_digest_is_the_documented_one(seed: int, width: int, height: i
     gray = encode(photo(seed, width, height)[:, :, 0])
     text = f"{width}x{height}".encode() + decoded(gray).tobytes()
     assert make(gray).pixel_sha256 == hashlib.sha256(text).hexdigest()
+
+
+@pytest.mark.parametrize("field", ["jpg", "png"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_fingerprint_is_of_the_stored_upright_picture(orientation: int, field: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = make(encode(photo(5, 300, 200), exif=exif), image_field=field)
+    assert picture.hashes == global_hash(decoded(picture.data))
 
 
 def test_the_pixel_digest_tells_shapes_apart() -> None:

@@ -190,6 +190,10 @@ def test_a_missing_table_is_an_error_that_says_what_to_do(data: Path) -> None:
         ("mask_thinness", 0.0, "mask_thinness is"),
         ("key", "one-other", "members"),
         ("split", "train", "split is all in the record"),
+        ("pdq", "0" * 64, "pdq in samples.parquet differs in"),
+        ("pdq_trimmed", "f" * 64, "pdq_trimmed in samples.parquet differs in"),
+        ("pdq", "no hash", "pdq in samples.parquet differs in 256 bits"),
+        ("pdq", "00", "pdq in samples.parquet differs in 256 bits"),
     ],
 )
 def test_an_edited_row_of_the_table_is_found(
@@ -202,6 +206,23 @@ def test_an_edited_row_of_the_table_is_found(
     assert any(said in message for _, _, message in full), full
     assert ("samples.parquet", "", "its SHA-256 is not the one in dataset.json") in full
     assert found(data, quick=True)
+
+
+@pytest.mark.parametrize(("bits", "is_damage"), [(8, False), (9, True)])
+def test_fingerprints_may_differ_by_rounding(data: Path, bits: int, is_damage: bool) -> None:
+    rows = pq.read_table(data / "samples.parquet").to_pylist()
+    rows[0]["pdq"] = f"{int(rows[0]['pdq'], 16) ^ (2**bits - 1):064x}"
+    write_samples(data / "samples.parquet", rows)
+    said = [message for _, key, message in found(data) if key == rows[0]["key"]]
+    assert bool(said) is is_damage
+
+
+def test_where_a_border_ends_is_not_held_against_other_versions(data: Path) -> None:
+    rows = pq.read_table(data / "samples.parquet").to_pylist()
+    rows[0]["pdq_trimmed"] = "f" * 64
+    write_samples(data / "samples.parquet", rows)
+    _edit(data, lambda j: j["tool"].update(pdqhash="0.0.1"))
+    assert not any("pdq" in message for _, _, message in found(data))
 
 
 def test_two_equal_keys_and_a_missing_row_are_found(data: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hqdata.fingerprint import GlobalHash
 from hqdata.normalise import Origin, Settings, normalise
 from hqdata.sample import Sample
 from hqdata.shards.reader import ShardError, ShardReader
@@ -146,7 +147,7 @@ CONTENTS = st.lists(
 def test_what_is_written_is_read(tmp_path: Path, contents: list[tuple[bytes, bytes]]) -> None:
     record = sample(0).record
     samples = [
-        Sample(f"k-{number}", image, "jpg", mask, record)
+        Sample(f"k-{number}", image, "jpg", mask, record, GlobalHash(bytes(32), bytes(32), 0))
         for number, (image, mask) in enumerate(contents)
     ]
     path = tmp_path / "a.tar"

@@ -127,7 +127,8 @@ def _bordered(given: Given) -> Pixels:
     dy, dx = max(1, round(height * share)), max(1, round(width * share))
     colour = [int(v) for v in given.rng.choice([[0, 0, 0], [255, 255, 255], [30, 60, 120]])]
     return np.asarray(
-        cv2.copyMakeBorder(given.picture, dy, dy, dx, dx, cv2.BORDER_CONSTANT, value=colour), np.uint8
+        cv2.copyMakeBorder(given.picture, dy, dy, dx, dx, cv2.BORDER_CONSTANT, value=colour),
+        np.uint8,
     )
 
 

@@ -16,9 +16,7 @@ from hqdata.yaml_files import explain
 REPORT_VERSION = 1
 MAX_REPORT_BYTES = 512 * 2**20
 
-Kind = Literal[
-    "identical_bytes", "identical_pixels", "near", "crop", "composite", "same_source_id"
-]
+Kind = Literal["identical_bytes", "identical_pixels", "near", "crop", "composite", "same_source_id"]
 """How two pictures are alike, the strongest first.
 
 identical_bytes: the same file · identical_pixels: the same upright pixels · near: the same picture,

@@ -209,7 +209,7 @@
     controls.append(swipe, blink, difference);
     const caption = make("figcaption");
     caption.append(make("b", "", "one over the other"), " ", make("span", "", "left: training · right: " + role));
-    if (pair.lies) caption.append(make("span", "lies", role + " " + pair.lies));
+    if (pair.lies) caption.append(make("span", "lies", "laid over it " + pair.lies));
     figure.append(stage, controls, caption);
     figure.blink = () => blink.click();
     figure.stop = () => timer && setView("swipe");

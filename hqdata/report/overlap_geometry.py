@@ -44,7 +44,7 @@ def unit_transform(pair: Pair) -> Matrix | None:
     if abs(np.linalg.det(matrix)) < 1e-12:
         return None
     # A matrix and its negative are the same transform, but only one has what is seen in front.
-    return matrix if (matrix @ [0.5, 0.5, 1])[2] > 0 else -matrix
+    return np.asarray(matrix if (matrix @ [0.5, 0.5, 1])[2] > 0 else -matrix, np.float64)
 
 
 def _shift(by: float) -> Matrix:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from markupsafe import Markup
 
 import hqdata
 from hqdata.files import write_whole
-from hqdata.overlap.report import OverlapReport, Pair
 from hqdata.overlap.removal import keys_to_remove
+from hqdata.overlap.report import OverlapReport, Pair
 from hqdata.report import words
 from hqdata.report.overlap_pairs import (
     KINDS,
@@ -29,9 +29,15 @@ from hqdata.report.overlap_pairs import (
     set_in_words,
     visible,
 )
-from hqdata.report.overlap_pictures import PICTURES_BUDGET, WITHIN, Album, Pictures
+from hqdata.report.overlap_pictures import WITHIN, Album, Pictures
 
 __all__ = ["Pictures", "write_overlap_page"]
+
+PAGE_BUDGET = 24_000_000
+"""Bytes a page may take: as much as a browser opens from disk in about a second."""
+
+_BYTES_PER_PAIR = 900
+"""What a pair takes on the page beside its own texts and its pictures."""
 
 _LISTED = 200
 """Names shown of what is unread or removed."""
@@ -63,7 +69,7 @@ def write_overlap_page(
     groups = group_pairs(report.pairs)
     shown = first_pairs(groups, MAX_PAIRS)
     pairs = [pair for group in shown for _, pair in group.pairs]
-    album = Album(report, pairs, pictures, PICTURES_BUDGET)
+    album = Album(report, pairs, pictures, _budget(pairs))
     removed = keys_to_remove(report)
     rows = [make_row(pair, album, removed) for pair in pairs]
     css, script = _resource("page.css") + _resource("overlap.css"), _resource("overlap.js")
@@ -97,6 +103,12 @@ def write_overlap_page(
         picture_table=Markup("[" + ",".join(f'"{text}"' for text in album.table) + "]"),
     )
     write_whole(out, page.encode("utf-8", "backslashreplace"))
+
+
+def _budget(pairs: Sequence[Pair]) -> int:
+    """What the words of the pairs, for the script and for those without it, leave to pictures."""
+    texts = data_block([(pair.train, pair.evaluation.name, pair.reason) for pair in pairs])
+    return PAGE_BUDGET - 200_000 - _BYTES_PER_PAIR * len(pairs) - 3 * len(texts)
 
 
 def _counts(report: OverlapReport) -> dict[str, int]:

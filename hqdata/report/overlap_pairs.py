@@ -125,9 +125,9 @@ def facts(pair: Pair) -> list[tuple[str, str]]:
     if pair.score is not None:
         found.append(("common pixels that agree", words.percent(pair.score)))
     if pair.train_fraction is not None:
-        found.append(("of the training picture", words.percent(pair.train_fraction)))
+        found.append(("share of the training picture", words.percent(pair.train_fraction)))
     if pair.evaluation_fraction is not None:
-        found.append(("of the other picture", words.percent(pair.evaluation_fraction)))
+        found.append(("share of the other picture", words.percent(pair.evaluation_fraction)))
     return found
 
 
@@ -139,7 +139,9 @@ def make_row(pair: Pair, album: Album, removed: Container[str]) -> dict[str, Any
         album: where its pictures are.
         removed: keys of the training pictures that a build without overlaps leaves out.
     """
-    keys = [key for evaluation_set, key in (id_of_train(pair), id_of_other(pair)) if not evaluation_set]
+    keys = [
+        key for evaluation_set, key in (id_of_train(pair), id_of_other(pair)) if not evaluation_set
+    ]
     train, other = album.get(id_of_train(pair)), album.get(id_of_other(pair))
     row: dict[str, Any] = {
         "train": visible(pair.train),

@@ -20,9 +20,6 @@ from hqdata.overlap.report import OverlapReport, Pair, Size
 from hqdata.pictures import make_picture
 from hqdata.shards.check import decode_image
 
-PICTURES_BUDGET = 20_000_000
-"""Characters all pictures may take: leaves 4 MB of a 24 MB page to the words of 10,000 pairs."""
-
 LONG_SIDE = 320
 """Pixels of a picture's longer side, at most."""
 
@@ -89,6 +86,12 @@ class Album:
     Every picture may take an equal share of what the earlier ones left of the budget. Where even
     the smallest forms do not fit, the last pictures are left out.
 
+    Args:
+        report: the report.
+        pairs: those of its pairs whose pictures will be asked for.
+        pictures: where they are to be had.
+        budget: characters all of them may take.
+
     Attributes:
         table: WebP files in base64, in the order in which they were first asked for.
     """
@@ -98,7 +101,7 @@ class Album:
         report: OverlapReport,
         pairs: Iterable[Pair],
         pictures: Pictures,
-        budget: int = PICTURES_BUDGET,
+        budget: int,
     ) -> None:
         self.table: list[str] = []
         self._pictures = pictures

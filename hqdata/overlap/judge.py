@@ -1,0 +1,239 @@
+"""The verdict on one pair of pictures: is it the same picture, a part of it, a composite, or nothing?
+
+Whatever proposed the pair, its transforms are tried on the pixels, and the pixels decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hqdata.fingerprint import trim_borders
+from hqdata.overlap.agreement import Agreement, compare
+from hqdata.overlap.features import to_gray
+from hqdata.overlap.geometry import Alignment, Matrix
+from hqdata.overlap.hashes import MATCH_BITS, Alike, implied_transform
+from hqdata.overlap.report import Kind
+
+VIEW_SIDE = 512
+"""Longer side in pixels of the pictures that are compared."""
+
+MIN_WHOLE = 0.85
+"""Share of both pictures that the common region takes in a copy of the whole."""
+
+MAX_HOLE = 0.055
+"""Share of the compared windows in one patch that disagrees from which on something covers it."""
+
+MIN_SCORE = 0.75
+"""Share of the compared windows that agrees in a copy that nothing covers."""
+
+MIN_PLACES = 24
+"""Places in which features agree that stand in for pixels where there are only fingerprints. Among
+unrelated photographs no more than a dozen ever did.
+"""
+
+Gray = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A picture as it is compared.
+
+    Attributes:
+        gray: uint8 (h, w), upright, at most `VIEW_SIDE`.
+        width, height: of the picture at its full size, in pixels.
+    """
+
+    gray: Gray
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, pixels: NDArray[np.uint8]) -> View:
+        """The view of an upright picture, uint8 (h, w) gray or (h, w, 3) RGB."""
+        return cls(to_gray(pixels, VIEW_SIDE), pixels.shape[1], pixels.shape[0])
+
+    def to_full(self) -> Matrix:
+        """float64 (3, 3): from pixels of the view to pixels of the picture."""
+        height, width = self.gray.shape
+        across, down = self.width / width, self.height / height
+        return np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1.0]])
+
+    def content(self) -> tuple[tuple[int, int, int, int], float]:
+        """The box inside uniform borders in pixels of the view, and its share of the area."""
+        box = trim_borders(self.gray)
+        area = (box[2] - box[0]) * (box[3] - box[1])
+        return box, area / self.gray.size
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What is to be said of a pair.
+
+    Attributes:
+        kind: how the pictures are alike.
+        confirmed: whether it is proven.
+        reason: a sentence for people.
+        score: share of the compared windows that agree, None where no pixels were compared.
+        inliers: features that agree on the transform, None where none were asked.
+        matrix: (3, 3), from pixels of the evaluation picture to those of the training picture, both
+            at full size; None where nothing was aligned.
+        train_fraction, evaluation_fraction: share of each picture that agrees.
+    """
+
+    kind: Kind
+    confirmed: bool
+    reason: str
+    score: float | None
+    inliers: int | None
+    matrix: Matrix | None
+    train_fraction: float | None
+    evaluation_fraction: float | None
+
+
+def judge(
+    train: View, evaluation: View, alike: Alike | None, alignments: Sequence[Alignment]
+) -> Judgement | None:
+    """The judgement on two pictures by their pixels, None where nothing connects them.
+
+    Args:
+        train, evaluation: the pictures.
+        alike: what their hashes say, or None.
+        alignments: what their features say, at full size, the best first.
+    """
+    tried: list[tuple[Matrix, Alignment | None]] = []
+    if alike is not None:
+        implied = _implied(train, evaluation, alike)
+        tried += [(matrix, None) for matrix in implied]
+    into, out = np.linalg.inv(train.to_full()), evaluation.to_full()
+    tried += [(into @ alignment.matrix @ out, alignment) for alignment in alignments]
+    best: tuple[Agreement, Matrix, Alignment | None] | None = None
+    for matrix, alignment in tried:
+        agreement = compare(train.gray, evaluation.gray, matrix)
+        if agreement is None:
+            continue
+        if best is None or _weight(agreement) > _weight(best[0]):
+            best = (agreement, matrix, alignment)
+        if agreement.is_proof and agreement.score >= 0.95 and agreement.train_fraction > 0.9:
+            break
+    if best is not None and best[0].is_proof:
+        return _proven(train, evaluation, *best, alike)
+    if best is not None and alike is not None and alike.distance <= MATCH_BITS:
+        return _bare(train, evaluation, best[0], best[1], alike)
+    return None
+
+
+def judge_fingerprints(alike: Alike | None, alignments: Sequence[Alignment]) -> Judgement | None:
+    """The judgement where the evaluation picture itself is not to be had."""
+    best = max(alignments, key=lambda a: a.places, default=None)
+    if alike is not None and alike.distance <= MATCH_BITS:
+        matrix = None if best is None else best.matrix
+        inliers = None if best is None else len(best.inliers)
+        sure = best is not None and best.places >= MIN_PLACES // 2
+        reason = (
+            f"the hashes differ in {alike.distance} of 256 bits; the evaluation picture is known "
+            "by its fingerprint only"
+        )
+        return Judgement("near", sure, reason, None, inliers, matrix, None, None)
+    if best is not None and best.places >= MIN_PLACES:
+        reason = (
+            f"{len(best.inliers)} local features in {best.places} places agree on one transform; "
+            "the evaluation picture is known by its fingerprint only"
+        )
+        return Judgement(
+            "composite", True, reason, None, len(best.inliers), best.matrix, None, None
+        )
+    return None
+
+
+def _weight(agreement: Agreement) -> tuple[bool, float]:
+    return agreement.is_proof, agreement.gained * max(agreement.train_fraction, agreement.evaluation_fraction)
+
+
+def _implied(train: View, evaluation: View, alike: Alike) -> list[Matrix]:
+    """The transforms that two hashes imply, with borders trimmed as the hashes had them."""
+    ours = train.content()[0] if alike.query_trimmed else _whole(train)
+    theirs = evaluation.content()[0] if alike.evaluation_trimmed else _whole(evaluation)
+    return [implied_transform(alike.orientation, theirs, ours)]
+
+
+def _whole(view: View) -> tuple[int, int, int, int]:
+    return 0, 0, view.gray.shape[1], view.gray.shape[0]
+
+
+def _proven(
+    train: View,
+    evaluation: View,
+    agreement: Agreement,
+    matrix: Matrix,
+    alignment: Alignment | None,
+    alike: Alike | None,
+) -> Judgement:
+    # A border is nothing of the picture: inside a frame the whole picture may be.
+    ours = min(1.0, agreement.train_fraction / train.content()[1])
+    theirs = min(1.0, agreement.evaluation_fraction / evaluation.content()[1])
+    covered = agreement.hole >= MAX_HOLE or agreement.score < MIN_SCORE
+    kind: Kind
+    if covered:
+        kind = "composite"
+        what = f"{agreement.score:.0%} of what can be compared agrees, other content covers the rest"
+    elif min(ours, theirs) >= MIN_WHOLE:
+        kind = "near"
+        what = f"{agreement.score:.0%} of what can be compared agrees, over the whole picture"
+    else:
+        kind = "crop"
+        what = f"{agreement.score:.0%} of what can be compared agrees, {_part(ours, theirs)}"
+    share = agreement.shared if covered else agreement.score
+    return Judgement(
+        kind,
+        True,
+        f"{what}; {_found_by(alignment, alike)}",
+        round(agreement.score, 4),
+        None if alignment is None else len(alignment.inliers),
+        train.to_full() @ matrix @ np.linalg.inv(evaluation.to_full()),
+        round(agreement.train_fraction * share, 4),
+        round(agreement.evaluation_fraction * share, 4),
+    )
+
+
+def _part(ours: float, theirs: float) -> str:
+    if theirs < ours:
+        return f"a part of the evaluation picture ({theirs:.0%})"
+    return f"a part of the training picture ({ours:.0%})"
+
+
+def _found_by(alignment: Alignment | None, alike: Alike | None) -> str:
+    if alignment is not None:
+        return f"aligned by {len(alignment.inliers)} local features in {alignment.places} places"
+    assert alike is not None, "every transform comes from features or from hashes"
+    return f"the hashes differ in {alike.distance} of 256 bits"
+
+
+def _bare(
+    train: View, evaluation: View, agreement: Agreement, matrix: Matrix, alike: Alike
+) -> Judgement:
+    """Two pictures whose hashes match and whose pixels do not prove it: too bare, or not the same.
+
+    Nothing is concluded from a hash alone, but it is not hidden either.
+    """
+    bare = agreement.windows < 16
+    why = (
+        f"only {agreement.windows} windows have anything to compare"
+        if bare
+        else f"only {agreement.score:.0%} of what can be compared agrees"
+    )
+    # A bare picture, a disc on a plain ground say, has no windows but may agree as a whole.
+    confirmed = bare and agreement.whole >= 0.99
+    return Judgement(
+        "near",
+        confirmed,
+        f"the hashes differ in {alike.distance} of 256 bits; {why}",
+        round(agreement.score, 4),
+        None,
+        train.to_full() @ matrix @ np.linalg.inv(evaluation.to_full()),
+        round(agreement.train_fraction * agreement.score, 4),
+        round(agreement.evaluation_fraction * agreement.score, 4),
+    )

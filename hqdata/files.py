@@ -56,6 +56,11 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def sha256_of(data: bytes) -> str:
+    """SHA-256 of some bytes in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def no_room(error: OSError, path: Path) -> InterruptedBuildError | None:
     """The message for a full disk or quota, or None if the error is another."""
     if error.errno not in _NO_ROOM:

@@ -34,6 +34,9 @@ AGREES = 0.85
 in ten reach it, of windows of unrelated pictures one in fifty.
 """
 
+DIFFERS = 0.5
+"""Correlation below which two windows show different things, not one thing in bad quality."""
+
 MIN_WINDOWS = 16
 """Windows that have to be compared before nearly all of them agreeing says something."""
 
@@ -43,7 +46,14 @@ MIN_PATCH = 40
 MIN_GAINED = 30
 """Windows of those that agree that have to disagree when shifted."""
 
+MIN_RATIO = 6
+"""Windows that agree only as the pictures lie, for each one that agrees only when they are shifted.
+Copies with half of them covered have more than twenty, two photographs of one wall have four.
+"""
+
 MIN_PART = 0.06
+"""Share of the compared windows that has to agree."""
+
 MIN_SHARED = 0.03
 """Share of the common region that has to agree: less is a logo that two pictures carry."""
 
@@ -64,7 +74,7 @@ class Agreement:
             other, in the least favourable of four directions.
         lost: windows that agree only when shifted in that direction.
         train_fraction, evaluation_fraction: share of each picture that the common region takes.
-        hole: share of the compared windows in the largest patch that disagrees.
+        hole: share of the compared windows in the largest patch that shows something else.
         shared: share of the common region, bare or not, whose windows agree.
         whole: correlation of the common region as one window, -1 to 1.
     """
@@ -93,14 +103,16 @@ class Agreement:
         watermark. And the pictures agree where they lie, not when they are shifted: what agrees
         either way, a plain sky or the edge of a wall, counts for nothing.
         """
-        whole = self.windows >= MIN_WINDOWS and self.score >= 0.75 and self.gained >= 0.1 * self.windows
+        whole = (
+            self.windows >= MIN_WINDOWS and self.score >= 0.75 and self.gained >= 0.1 * self.windows
+        )
         part = (
             self.patch >= MIN_PATCH
             and self.gained >= MIN_GAINED
             and self.score >= MIN_PART
             and self.shared >= MIN_SHARED
         )
-        return (whole or part) and self.gained >= 3 * self.lost
+        return (whole or part) and self.gained >= MIN_RATIO * self.lost
 
 
 def compare(train: Gray, evaluation: Gray, matrix: Matrix) -> Agreement | None:
@@ -140,7 +152,7 @@ def compare(train: Gray, evaluation: Gray, matrix: Matrix) -> Agreement | None:
     controls = [compared & (value >= AGREES) for value in correlation[1:]]
     gained, lost = min(
         ((int((agrees & ~c).sum()), int((c & ~agrees).sum())) for c in controls),
-        key=lambda counts: counts[0] - 3 * counts[1],
+        key=lambda counts: counts[0] - MIN_RATIO * counts[1],
     )
     return Agreement(
         windows=int(compared.sum()),
@@ -150,7 +162,7 @@ def compare(train: Gray, evaluation: Gray, matrix: Matrix) -> Agreement | None:
         lost=lost,
         train_fraction=min(1.0, area / (width * height)),
         evaluation_fraction=min(1.0, area / stretch**2 / evaluation.size),
-        hole=_largest_patch(compared & ~agrees) / max(1, int(compared.sum())),
+        hole=_largest_patch(compared & (correlation[0] < DIFFERS)) / max(1, int(compared.sum())),
         shared=float(agrees.sum() / max(1, whole.sum())),
         whole=_as_one(ours[common], theirs[common]),
     )

@@ -147,7 +147,7 @@ def _is_sane(matrix: Matrix) -> bool:
     is close to everything else in a dot.
     """
     stretch = np.linalg.svd(matrix[:2, :2], compute_uv=False)
-    return bool(1 / 16 <= stretch[1] and stretch[0] <= 16 and stretch[0] <= _SQUASH * stretch[1])
+    return bool(stretch[1] >= 1 / 16 and stretch[0] <= 16 and stretch[0] <= _SQUASH * stretch[1])
 
 
 def _places(target: Matrix, source: Matrix, tolerance: float) -> int:

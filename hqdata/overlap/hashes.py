@@ -25,8 +25,6 @@ MATCH_BITS = 31
 MAX_CANDIDATES = 32
 """Evaluation pictures looked at for one training picture, the nearest."""
 
-_ORIENTATIONS = 8
-
 _UNIT = np.array(
     [
         [[1, 0, 0], [0, 1, 0]],
@@ -64,13 +62,12 @@ class Alike:
 
 
 class HashIndex:
-    """All hashes of the evaluation pictures, each in its eight orientations, with and without
-    borders.
-    """
+    """All hashes of the pictures searched for, in every orientation, with and without borders."""
 
     def __init__(self, plain: Sequence[NDArray[np.uint8]], trimmed: Sequence[NDArray[np.uint8]]):
-        """Takes uint8 (8, 32) arrays, one of each a picture."""
+        """Takes uint8 (k, 32) arrays, one of each a picture: its first k orientations."""
         self._index = faiss.IndexBinaryFlat(8 * HASH_BYTES)
+        self._orientations = len(plain[0]) if plain else 1
         if plain:
             rows = np.stack([np.stack(plain), np.stack(trimmed)], axis=1)
             self._index.add(np.ascontiguousarray(rows.reshape(-1, HASH_BYTES)))
@@ -88,8 +85,8 @@ class HashIndex:
         best: dict[tuple[int, int], Alike] = {}
         number = np.repeat(np.arange(len(queries)), np.diff(limits.astype(np.int64)))
         for query, distance, row in zip(number, distances, rows, strict=True):
-            evaluation, form = divmod(int(row), 2 * _ORIENTATIONS)
-            trimmed, orientation = divmod(form, _ORIENTATIONS)
+            evaluation, form = divmod(int(row), 2 * self._orientations)
+            trimmed, orientation = divmod(form, self._orientations)
             found = Alike(
                 int(query) // 2,
                 evaluation,

@@ -30,6 +30,9 @@ MAX_HOLE = 0.055
 MIN_SCORE = 0.75
 """Share of the compared windows that agrees in a copy that nothing covers."""
 
+WEAK_SCORE = 0.15
+"""Share of the windows that has to agree where features do in fewer than ten places."""
+
 MIN_PLACES = 24
 """Places in which features agree that stand in for pixels where there are only fingerprints. Among
 unrelated photographs no more than a dozen ever did.
@@ -108,12 +111,17 @@ def judge(
     if alike is not None:
         implied = _implied(train, evaluation, alike)
         tried += [(matrix, None) for matrix in implied]
+    if not tried and not alignments:
+        # Nothing but a name or a wish connects them: try the plain and the mirrored picture.
+        tried += [(implied_transform(o, _whole(evaluation), _whole(train)), None) for o in (0, 5)]
     into, out = np.linalg.inv(train.to_full()), evaluation.to_full()
     tried += [(into @ alignment.matrix @ out, alignment) for alignment in alignments]
     best: tuple[Agreement, Matrix, Alignment | None] | None = None
     for matrix, alignment in tried:
         agreement = compare(train.gray, evaluation.gray, matrix)
         if agreement is None:
+            continue
+        if _is_weak(agreement, alignment):
             continue
         if best is None or _weight(agreement) > _weight(best[0]):
             best = (agreement, matrix, alignment)
@@ -149,8 +157,16 @@ def judge_fingerprints(alike: Alike | None, alignments: Sequence[Alignment]) -> 
     return None
 
 
+def _is_weak(agreement: Agreement, alignment: Alignment | None) -> bool:
+    """Few features and few pixels: two photographs of one wall, one shirt, one poster."""
+    few = alignment is not None and alignment.places < 10
+    return few and agreement.score < WEAK_SCORE
+
+
 def _weight(agreement: Agreement) -> tuple[bool, float]:
-    return agreement.is_proof, agreement.gained * max(agreement.train_fraction, agreement.evaluation_fraction)
+    return agreement.is_proof, agreement.gained * max(
+        agreement.train_fraction, agreement.evaluation_fraction
+    )
 
 
 def _implied(train: View, evaluation: View, alike: Alike) -> list[Matrix]:
@@ -179,7 +195,9 @@ def _proven(
     kind: Kind
     if covered:
         kind = "composite"
-        what = f"{agreement.score:.0%} of what can be compared agrees, other content covers the rest"
+        what = (
+            f"{agreement.score:.0%} of what can be compared agrees, other content covers the rest"
+        )
     elif min(ours, theirs) >= MIN_WHOLE:
         kind = "near"
         what = f"{agreement.score:.0%} of what can be compared agrees, over the whole picture"
@@ -208,8 +226,9 @@ def _part(ours: float, theirs: float) -> str:
 def _found_by(alignment: Alignment | None, alike: Alike | None) -> str:
     if alignment is not None:
         return f"aligned by {len(alignment.inliers)} local features in {alignment.places} places"
-    assert alike is not None, "every transform comes from features or from hashes"
-    return f"the hashes differ in {alike.distance} of 256 bits"
+    if alike is not None:
+        return f"the hashes differ in {alike.distance} of 256 bits"
+    return "laid over one another as they are"
 
 
 def _bare(

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from hqdata.overlap.features import CODE_BYTES, Frames, LocalFeatures, mirrored
+from hqdata.overlap.features import CODE_BYTES, Bytes, Frames, LocalFeatures, mirrored
 
 NEIGHBOURS = 4
 MAX_BITS = 62
@@ -63,23 +64,31 @@ class LocalIndex:
     seed, not trained, so that it is built in seconds and the same pictures give the same answers.
     """
 
-    def __init__(self, pictures: Sequence[LocalFeatures], *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        pictures: Sequence[LocalFeatures],
+        *,
+        seed: int = 0,
+        saved: faiss.IndexBinary | None = None,
+    ) -> None:
         self._begin = np.concatenate([[0], np.cumsum([len(p) for p in pictures])]).astype(np.int64)
         self._owner = np.repeat(np.arange(len(pictures)), np.diff(self._begin))
-        self._frames = _joined([p.frames for p in pictures], 4, np.float32)
+        self._frames = join_frames(pictures)
         self._number = len(self._owner)
-        codes = _joined([p.codes for p in pictures], CODE_BYTES, np.uint8)
+        codes = join_codes(pictures)
         rows = np.concatenate([codes, mirrored(codes)]) if len(codes) else codes
         cells = int(np.clip(len(rows) // _ROWS_PER_CELL, _MIN_CELLS, _MAX_CELLS))
-        self._cells = faiss.IndexBinaryFlat(8 * CODE_BYTES)
-        self._index = faiss.IndexBinaryIVF(self._cells, 8 * CODE_BYTES, cells)
-        self._index.own_fields = False
-        if len(rows):
-            drawn = np.random.default_rng(seed).choice(len(rows), cells, replace=False)
-            self._cells.add(np.ascontiguousarray(rows[np.sort(drawn)]))
-            self._index.is_trained = True
-            self._index.add(rows)
+        self._index = saved or _build(rows, cells, seed)
         self._index.nprobe = min(cells, _CELLS_PROBED)
+
+    def save(self, path: Path) -> None:
+        """Writes what takes long to build, for other processes to read with `load`."""
+        faiss.write_index_binary(self._index, str(path))
+
+    @classmethod
+    def load(cls, path: Path, pictures: Sequence[LocalFeatures]) -> LocalIndex:
+        """The index of the same pictures that `save` wrote in this run."""
+        return cls(pictures, saved=faiss.read_index_binary(str(path)))
 
     def search(
         self, pictures: Sequence[LocalFeatures], *, skip: NDArray[np.bool_] | None = None
@@ -90,12 +99,12 @@ class LocalIndex:
             pictures: training pictures; some hundreds at a time keep the memory small.
             skip: bool (training pictures, indexed pictures): pairs to leave out, or None.
         """
-        codes = _joined([p.codes for p in pictures], CODE_BYTES, np.uint8)
+        codes = join_codes(pictures)
         if not len(codes) or not self._number:
             return
         begin = np.concatenate([[0], np.cumsum([len(p) for p in pictures])]).astype(np.int64)
         owner = np.repeat(np.arange(len(pictures)), np.diff(begin))
-        frames = _joined([p.frames for p in pictures], 4, np.float32)
+        frames = join_frames(pictures)
         distances, rows = self._index.search(codes, NEIGHBOURS)
         close = (rows >= 0) & (distances <= MAX_BITS)
         query = np.broadcast_to(np.arange(len(codes))[:, None], rows.shape)[close]
@@ -173,5 +182,26 @@ def _votes(bins: Ints, query: Ints) -> int:
     return int(np.unique(unique // spread, return_counts=True)[1].max())
 
 
-def _joined(arrays: Sequence[NDArray[np.generic]], width: int, kind: type) -> NDArray[np.generic]:
-    return np.concatenate(arrays) if arrays else np.empty((0, width), kind)
+def _build(rows: Bytes, cells: int, seed: int) -> faiss.IndexBinaryIVF:
+    """An inverted file over the rows, its cells centred on some of them."""
+    centres = faiss.IndexBinaryFlat(8 * CODE_BYTES)
+    index = faiss.IndexBinaryIVF(centres, 8 * CODE_BYTES, cells)
+    # The two go together: whoever frees the one frees the other.
+    index.own_fields = True
+    centres.this.disown()
+    if len(rows):
+        drawn = np.random.default_rng(seed).choice(len(rows), cells, replace=False)
+        centres.add(np.ascontiguousarray(rows[np.sort(drawn)]))
+        index.is_trained = True
+        index.add(rows)
+    return index
+
+
+def join_codes(pictures: Sequence[LocalFeatures]) -> Bytes:
+    """The codes of all pictures, uint8 (n, 32)."""
+    return np.concatenate([p.codes for p in pictures] or [np.empty((0, CODE_BYTES), np.uint8)])
+
+
+def join_frames(pictures: Sequence[LocalFeatures]) -> Frames:
+    """The frames of all pictures, float32 (n, 4)."""
+    return np.concatenate([p.frames for p in pictures] or [np.empty((0, 4), np.float32)])

@@ -103,7 +103,9 @@ class Searcher:
             skip: bool (queries, known): pairs that are of no interest.
         """
         alike: dict[tuple[int, int], Alike] = {}
-        hashes = np.stack([q.hashes for q in queries]) if queries else np.empty((0, 2, 32), np.uint8)
+        hashes = (
+            np.stack([q.hashes for q in queries]) if queries else np.empty((0, 2, 32), np.uint8)
+        )
         for one in self._hashes.search(hashes):
             if skip is None or not skip[one.query, one.evaluation]:
                 alike[one.query, one.evaluation] = one

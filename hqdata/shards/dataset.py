@@ -104,12 +104,13 @@ class Removed(_Model):
     """What a build left out because a report of overlaps says so.
 
     `report_sha256` is that of the file, `dataset_digest` that of the data set it was made of, and
-    `num_keys` counts the pairs left out; `DatasetInfo.dropped` lists them.
+    `num_keys` counts the pairs left out and `keys` names them; `DatasetInfo.dropped` says why.
     """
 
     report_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     dataset_digest: str = Field(pattern=r"^[0-9a-f]{64}$")
     num_keys: int = Field(ge=0)
+    keys: tuple[str, ...] = ()
 
 
 class DatasetInfo(_Model):

@@ -104,7 +104,7 @@ class TestEveryEdit:
         self, edit: Edit, photos: tuple[Pixels, ...]
     ) -> None:
         first = edited(edit, photos[0], photos[1], seed=7)
-        np.random.seed(3)  # noqa: NPY002
+        np.random.seed(3)
         for other in EDITS:
             edited(other, photos[2], photos[3], seed=8)
         assert np.array_equal(first, edited(edit, photos[0].copy(), photos[1].copy(), seed=7))

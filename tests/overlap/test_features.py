@@ -108,9 +108,7 @@ class TestExtraction:
 
 class TestSpread:
     @pytest.mark.parametrize("faint_side", ["left", "right"])
-    def test_a_faint_half_gets_its_share(
-        self, photos: tuple[Bytes, ...], faint_side: str
-    ) -> None:
+    def test_a_faint_half_gets_its_share(self, photos: tuple[Bytes, ...], faint_side: str) -> None:
         rng = np.random.default_rng(1)
         loud = rng.integers(0, 256, (320, 240), dtype=np.uint8)
         quiet = np.clip(128 + rng.normal(0, 14, (320, 240)), 0, 255).astype(np.uint8)

@@ -223,7 +223,7 @@ class TestCollapse:
     def test_all_targets_in_one_spot(self, seed: int) -> None:
         rng = np.random.default_rng(seed)
         evaluation, train = anywhere(rng, 60, 640, 480), anywhere(rng, 60, 640, 480)
-        train[:, :2] = (300, 200) + rng.normal(0, 2, (60, 2))
+        train[:, :2] = rng.normal((300, 200), 2, (60, 2))
         train[:, 2] = 2
         assert align(evaluation, train, is_mirrored=False, diagonal=800.0) is None
 

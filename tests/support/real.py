@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 
 
 @cache
-def photographs(
-    folder: Path, number: int, longer_side: int = 480
-) -> tuple[NDArray[np.uint8], ...]:
+def photographs(folder: Path, number: int, longer_side: int = 480) -> tuple[NDArray[np.uint8], ...]:
     """`number` photographs from all over a folder, uint8 (h, w, 3) RGB, read-only."""
     paths = sorted(folder.glob("*.jpg"))
     chosen = np.linspace(0, len(paths) - 1, number).round().astype(int)

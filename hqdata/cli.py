@@ -1,7 +1,7 @@
 """The command line: each command parses, calls one function, prints.
 
 Exit status: 0 complete and clean · 1 the data have problems, or the work was stopped and can go on
-· 2 the command was called wrongly · 130 Ctrl-C.
+· 2 the command was called wrongly · 3 not provable · 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -258,6 +258,7 @@ def mini(
     out_console.print(f"next: hqdata build --data-root {out} {how} --out shards/", markup=False)
 
 
+app.command("verify-no-overlap")(cli_overlap.verify_no_overlap)
 app.command()(cli_overlap.fingerprint)
 
 

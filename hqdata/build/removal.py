@@ -65,6 +65,7 @@ def leave_out(
         report_sha256=removal.sha256,
         dataset_digest=removal.dataset_digest,
         num_keys=len(wanted),
+        keys=tuple(sorted(wanted)),
     )
 
 

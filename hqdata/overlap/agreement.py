@@ -43,6 +43,15 @@ MIN_WINDOWS = 16
 MIN_PATCH = 40
 """Windows of a connected patch that agrees: some 45 by 45 pixels of 256, as the windows overlap."""
 
+MANY_PLACES = 10
+MIN_PATCH_OF_MANY = 16
+"""The same where local features agree in many places."""
+
+MIN_EXTENT = 0.25
+"""Share of the common region's width and height that the agreeing patches have to span: a footer
+that two pictures carry is a strip.
+"""
+
 MIN_GAINED = 30
 """Windows of those that agree that have to disagree when shifted."""
 
@@ -58,8 +67,14 @@ MIN_SHARED = 0.03
 """Share of the common region that has to agree: less is a logo that two pictures carry."""
 
 _NOISE = 1.5
-_CONTROL = 9
-"""Shift in pixels of the control: what agrees there too is pattern, not proof."""
+_FIXED = ((0, 9), (9, 0), (0, -9), (-9, 0))
+"""Shifts in pixels that serve as controls: what agrees there too is pattern, not proof."""
+
+_CENTRES = slice(WINDOW // 2, None, STRIDE)
+_PEAKS = 3
+"""Shifts at which a picture is most like itself that are controls, too: tiles, fences, type."""
+
+_MIN_PEAK = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +85,8 @@ class Agreement:
         windows: number of windows in the common region with something to compare.
         agreeing: how many of them agree.
         patch: how many windows the largest connected patch of agreeing windows has.
+        extent: of the box around all agreeing patches, the share of the common region's width or
+            height, whichever is less.
         gained: windows that agree as the pictures lie and do not when they are shifted against each
             other, in the least favourable of four directions.
         lost: windows that agree only when shifted in that direction.
@@ -82,6 +99,7 @@ class Agreement:
     windows: int
     agreeing: int
     patch: int
+    extent: float
     gained: int
     lost: int
     train_fraction: float
@@ -95,24 +113,29 @@ class Agreement:
         """Share of what can be compared that agrees, 0 to 1."""
         return self.agreeing / self.windows if self.windows else 0.0
 
-    @property
-    def is_proof(self) -> bool:
+    def proves(self, places: int = 0) -> bool:
         """Whether the two pictures show the same pixels, by chance next to never.
 
-        Either nearly everything agrees, or a connected patch does that is large and more than a
-        watermark. And the pictures agree where they lie, not when they are shifted: what agrees
-        either way, a plain sky or the edge of a wall, counts for nothing.
+        Either nearly everything agrees, or a connected patch does that is large, spread out, and
+        more than a watermark or a footer. And the pictures agree where they lie, not when they are
+        shifted: what agrees either way, a plain sky or the edge of a wall, counts for nothing.
+
+        Args:
+            places: different places in which local features agree on the same transform. Where they
+                are many, the pixels have less left to prove.
         """
-        whole = (
-            self.windows >= MIN_WINDOWS and self.score >= 0.75 and self.gained >= 0.1 * self.windows
-        )
-        part = (
-            self.patch >= MIN_PATCH
+        if self.gained < MIN_RATIO * self.lost:
+            return False
+        if self.windows >= MIN_WINDOWS and self.score >= 0.75 and self.gained >= self.windows / 10:
+            return True
+        strong = places >= MANY_PLACES
+        return (
+            self.patch >= (MIN_PATCH_OF_MANY if strong else MIN_PATCH)
             and self.gained >= MIN_GAINED
-            and self.score >= MIN_PART
-            and self.shared >= MIN_SHARED
+            and self.score >= (MIN_PART / 2 if strong else MIN_PART)
+            and self.shared >= (MIN_SHARED / 2 if strong else MIN_SHARED)
+            and self.extent >= MIN_EXTENT
         )
-        return (whole or part) and self.gained >= MIN_RATIO * self.lost
 
 
 def compare(train: Gray, evaluation: Gray, matrix: Matrix) -> Agreement | None:
@@ -142,30 +165,43 @@ def compare(train: Gray, evaluation: Gray, matrix: Matrix) -> Agreement | None:
     common = _inside(evaluation.shape, to_frame @ matrix, size) & _inside(
         train.shape, to_frame, size
     )
-    correlation, textured = _correlate(_detail(ours), _detail(theirs))
-    radius = WINDOW // 2
-    whole = cv2.erode(common.astype(np.uint8), np.ones((WINDOW, WINDOW), np.uint8), borderValue=0)[
-        radius::STRIDE, radius::STRIDE
-    ].astype(bool)
-    compared = whole & textured
-    agrees = compared & (correlation[0] >= AGREES)
-    controls = [compared & (value >= AGREES) for value in correlation[1:]]
-    gained, lost = min(
-        ((int((agrees & ~c).sum()), int((c & ~agrees).sum())) for c in controls),
-        key=lambda counts: counts[0] - MIN_RATIO * counts[1],
-    )
+    windows = _Windows(_detail(ours), _detail(theirs), common)
+    compared = windows.whole & windows.textured
+    correlation = windows.correlate(0, 0)
+    agrees = compared & (correlation >= AGREES)
+    patches = _opened(agrees)
+    patch, score = _largest_patch(patches), agrees.sum() / max(1, compared.sum())
+    # The controls take longest: only what could be a proof is put to them.
+    doubtful = score < 0.75 and (patch < MIN_PATCH_OF_MANY or score < MIN_PART / 2)
+    gained, lost = (0, 0) if doubtful else _gained_and_lost(windows, agrees)
     return Agreement(
         windows=int(compared.sum()),
         agreeing=int(agrees.sum()),
-        patch=_largest_patch(agrees),
+        patch=patch,
+        extent=_extent(patches, windows.whole),
         gained=gained,
         lost=lost,
         train_fraction=min(1.0, area / (width * height)),
         evaluation_fraction=min(1.0, area / stretch**2 / evaluation.size),
-        hole=_largest_patch(compared & (correlation[0] < DIFFERS)) / max(1, int(compared.sum())),
-        shared=float(agrees.sum() / max(1, whole.sum())),
+        hole=_largest_patch(_opened(compared & (correlation < DIFFERS)))
+        / max(1, int(compared.sum())),
+        shared=float(agrees.sum() / max(1, windows.whole.sum())),
         whole=_as_one(ours[common], theirs[common]),
     )
+
+
+def _gained_and_lost(windows: _Windows, agrees: NDArray[np.bool_]) -> tuple[int, int]:
+    """See `Agreement`; only windows count that have a counterpart when shifted, too."""
+    worst: tuple[int, int] | None = None
+    for dy, dx in (*_FIXED, *windows.peaks()):
+        valid = windows.whole & windows.textured & windows.counterpart(dy, dx)
+        if valid.sum() < 0.25 * windows.whole.sum():
+            continue
+        shifted = valid & (windows.correlate(dy, dx) >= AGREES)
+        counts = int((valid & agrees & ~shifted).sum()), int((shifted & ~agrees).sum())
+        if worst is None or counts[0] - MIN_RATIO * counts[1] < worst[0] - MIN_RATIO * worst[1]:
+            worst = counts
+    return worst or (0, 0)
 
 
 def _corners(width: int, height: int, matrix: Matrix) -> Matrix:
@@ -196,7 +232,8 @@ def _detail(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """What is neither noise nor a slow change of brightness: skies agree with skies, shadows with
     shadows.
     """
-    return np.asarray(cv2.GaussianBlur(values, (0, 0), 0.9) - cv2.GaussianBlur(values, (0, 0), 6.0))
+    fine, coarse = (cv2.GaussianBlur(values, (0, 0), sigma) for sigma in (0.9, 6.0))
+    return np.asarray(fine - coarse, np.float32)
 
 
 def _inside(shape: tuple[int, ...], matrix: Matrix, size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -205,39 +242,75 @@ def _inside(shape: tuple[int, ...], matrix: Matrix, size: tuple[int, int]) -> ND
     return np.asarray(cv2.warpAffine(mask, matrix[:2], size, flags=cv2.INTER_NEAREST) > 0)
 
 
-def _correlate(
-    ours: NDArray[np.float32], theirs: NDArray[np.float32]
-) -> tuple[list[NDArray[np.float32]], NDArray[np.bool_]]:
-    """Best correlation of each window over the slack, aligned and at the control shifts; and which
-    windows have texture in either picture.
-    """
-    mean_a, var_a = _moments(ours)
-    deviation_a = np.sqrt(var_a + _NOISE**2)
-    pad = SLACK + _CONTROL
-    wide = cv2.copyMakeBorder(theirs, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
-    mean_b, var_b = _moments(wide)
-    deviation_b = np.sqrt(var_b + _NOISE**2)
-    height, width = ours.shape
-    radius = WINDOW // 2
+class _Windows:
+    """Two pictures of one size, cut into windows that can be held against one another."""
 
-    def best(dy: int, dx: int, slack: int) -> NDArray[np.float32]:
-        result: NDArray[np.float32] | None = None
-        for sy in range(dy - slack, dy + slack + 1):
-            for sx in range(dx - slack, dx + slack + 1):
-                ys, xs = slice(pad + sy, pad + sy + height), slice(pad + sx, pad + sx + width)
-                cross = cv2.boxFilter(ours * wide[ys, xs], cv2.CV_32F, (WINDOW, WINDOW))
-                value = (cross - mean_a * mean_b[ys, xs]) / (deviation_a * deviation_b[ys, xs])
-                value = value[radius::STRIDE, radius::STRIDE]
-                result = value if result is None else np.maximum(result, value)
-        assert result is not None
-        return result
+    def __init__(
+        self, ours: NDArray[np.float32], theirs: NDArray[np.float32], common: NDArray[np.bool_]
+    ) -> None:
+        self._ours = ours
+        self._mean_a, variance_a = _moments(ours)
+        mean_b, variance_b = _moments(theirs)
+        self._deviation_a = np.sqrt(variance_a + _NOISE**2)[_CENTRES, _CENTRES]
+        square = np.ones((WINDOW, WINDOW), np.uint8)
+        self._inside = cv2.erode(common.astype(np.uint8), square, borderValue=0) > 0
+        self.whole = self._inside[_CENTRES, _CENTRES]
+        spread = np.sqrt(np.maximum(variance_a, variance_b))[_CENTRES, _CENTRES]
+        self.textured = np.asarray(spread >= TEXTURE)
+        # Room on all sides, so that a shifted picture is a slice and no copy.
+        self._pad = max(ours.shape) // 2 + SLACK + 1
+        self._theirs, self._mean_b, self._deviation_b = (
+            np.pad(values, self._pad, mode="edge")
+            for values in (theirs, mean_b, np.sqrt(variance_b + _NOISE**2))
+        )
+        self._mean_a = self._mean_a[_CENTRES, _CENTRES]
 
-    aligned = best(0, 0, SLACK)
-    shifts = ((0, _CONTROL), (_CONTROL, 0), (0, -_CONTROL), (-_CONTROL, 0))
-    controls = [best(dy, dx, SLACK) for dy, dx in shifts]
-    inner = slice(pad, pad + height), slice(pad, pad + width)
-    spread = np.sqrt(np.maximum(var_a, var_b[inner]))[radius::STRIDE, radius::STRIDE]
-    return [aligned, *controls], np.asarray(spread >= TEXTURE)
+    def correlate(self, dy: int, dx: int) -> NDArray[np.float32]:
+        """Best correlation over the slack of each window with the one at a distance."""
+        height, width = self._ours.shape
+        best = np.full(self.whole.shape, -1.0, np.float32)
+        for y in range(self._pad + dy - SLACK, self._pad + dy + SLACK + 1):
+            for x in range(self._pad + dx - SLACK, self._pad + dx + SLACK + 1):
+                ys, xs = slice(y, y + height), slice(x, x + width)
+                product = cv2.multiply(self._ours, self._theirs[ys, xs])
+                cross = cv2.boxFilter(product, cv2.CV_32F, (WINDOW, WINDOW))[_CENTRES, _CENTRES]
+                mean = self._mean_b[ys, xs][_CENTRES, _CENTRES]
+                deviation = self._deviation_b[ys, xs][_CENTRES, _CENTRES]
+                value = (cross - self._mean_a * mean) / (self._deviation_a * deviation)
+                np.maximum(best, value, out=best)
+        return best
+
+    def counterpart(self, dy: int, dx: int) -> NDArray[np.bool_]:
+        """Which windows are still inside the common region when shifted."""
+        height, width = self._inside.shape
+        there = np.zeros((height, width), bool)
+        ys, xs = slice(max(0, -dy), height - max(0, dy)), slice(max(0, -dx), width - max(0, dx))
+        from_y, from_x = (
+            slice(max(0, dy), height - max(0, -dy)),
+            slice(max(0, dx), width - max(0, -dx)),
+        )
+        there[ys, xs] = self._inside[from_y, from_x]
+        return there[_CENTRES, _CENTRES]
+
+    def peaks(self) -> list[tuple[int, int]]:
+        """(dy, dx) at which the picture is most like itself, if it repeats at all."""
+        height, width = self._ours.shape
+        spectrum = np.fft.rfft2(self._ours, (2 * height, 2 * width))
+        similar = np.fft.irfft2(spectrum * spectrum.conj(), (2 * height, 2 * width))
+        # As far as half the picture; one half of the plane mirrors the other.
+        reach_y, reach_x = height // 2, width // 2
+        plane = np.concatenate([similar[:reach_y, -reach_x:], similar[:reach_y, :reach_x]], axis=1)
+        plane = plane / max(float(similar[0, 0]), 1e-6)
+        found: list[tuple[int, int]] = []
+        near = 2 * SLACK + 2
+        plane[: near + 1, max(0, reach_x - near) : reach_x + near + 1] = 0
+        for _ in range(_PEAKS):
+            if not plane.size or plane.max() < _MIN_PEAK:
+                break
+            y, x = np.unravel_index(int(plane.argmax()), plane.shape)
+            found.append((int(y), int(x) - reach_x))
+            plane[max(0, y - near) : y + near + 1, max(0, x - near) : x + near + 1] = 0
+        return found
 
 
 def _as_one(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
@@ -251,13 +324,30 @@ def _as_one(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
 
 def _moments(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean and variance of every window."""
-    mean = cv2.boxFilter(values, cv2.CV_32F, (WINDOW, WINDOW))
+    mean = np.asarray(cv2.boxFilter(values, cv2.CV_32F, (WINDOW, WINDOW)), np.float32)
     square = cv2.boxFilter(values * values, cv2.CV_32F, (WINDOW, WINDOW))
-    return np.asarray(mean, np.float32), np.maximum(np.asarray(square - mean * mean), 0)
+    return mean, np.maximum(np.asarray(square - mean * mean, np.float32), 0)
 
 
-def _largest_patch(windows: NDArray[np.bool_]) -> int:
-    """Windows in the largest connected patch; single ones and thin seams are left out of it."""
-    opened = cv2.morphologyEx(windows.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
+def _opened(windows: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The windows without single ones and thin seams."""
+    square = np.ones((2, 2), np.uint8)
+    return np.asarray(cv2.morphologyEx(windows.astype(np.uint8), cv2.MORPH_OPEN, square), np.uint8)
+
+
+def _largest_patch(opened: NDArray[np.uint8]) -> int:
+    """Windows in the largest connected patch."""
     _, _, figures, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
-    return int(figures[1:, cv2.CC_STAT_AREA].max(initial=0))
+    return int(np.max(figures[1:, cv2.CC_STAT_AREA], initial=0))
+
+
+def _extent(opened: NDArray[np.uint8], whole: NDArray[np.bool_]) -> float:
+    """See `Agreement.extent`."""
+    if not opened.any():
+        return 0.0
+    shares = []
+    for axis in (0, 1):
+        agreeing = np.flatnonzero(opened.any(axis=axis))
+        region = np.flatnonzero(whole.any(axis=axis))
+        shares.append((agreeing[-1] - agreeing[0] + 1) / (region[-1] - region[0] + 1))
+    return float(min(shares))

@@ -1,7 +1,8 @@
 """What people do to a picture before it turns up again: the edits that the self-test plants.
 
 Each edit takes an upright picture and gives another one, with nothing but the randomness that it is
-handed. All of them work on pictures of any size; none leaves the picture as it was.
+handed. All of them work on pictures of any size. None leaves the picture as it was, where there is
+anything to change: a grey picture stays grey.
 """
 
 from __future__ import annotations
@@ -50,8 +51,9 @@ class Edit:
 
 def jpeg(pixels: Pixels, quality: int) -> Pixels:
     """The picture after a round trip through JPEG."""
-    _, data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1].copy()
+    flags = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    _, data = cv2.imencode(".jpg", np.ascontiguousarray(pixels[..., ::-1]), flags)
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), np.uint8)
 
 
 def resize(pixels: Pixels, width: int, height: int) -> Pixels:
@@ -67,7 +69,7 @@ def _scaled(pixels: Pixels, factor: float) -> Pixels:
     return resize(pixels, round(width * factor), round(height * factor))
 
 
-def _clip(values: NDArray[np.float32]) -> Pixels:
+def _clip(values: NDArray[np.float32] | NDArray[np.float64]) -> Pixels:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
@@ -104,7 +106,7 @@ def _saturation(given: Given) -> Pixels:
 
 
 def _blur(given: Given) -> Pixels:
-    sigma = max(given.picture.shape[:2]) / 640 * given.rng.uniform(1.5, 2.5)
+    sigma = max(0.7, max(given.picture.shape[:2]) / 640 * given.rng.uniform(1.5, 2.5))
     return np.asarray(cv2.GaussianBlur(given.picture, (0, 0), sigma), np.uint8)
 
 
@@ -114,11 +116,11 @@ def _sharpen(given: Given) -> Pixels:
 
 
 def _mirrored(given: Given) -> Pixels:
-    return np.ascontiguousarray(given.picture[:, ::-1])
+    return np.array(given.picture[:, ::-1])
 
 
 def _quarter_turn(given: Given) -> Pixels:
-    return np.ascontiguousarray(np.rot90(given.picture, int(given.rng.choice([1, 3]))))
+    return np.array(np.rot90(given.picture, int(given.rng.choice([1, 3]))))
 
 
 def _bordered(given: Given) -> Pixels:
@@ -152,7 +154,7 @@ def _rotated(given: Given) -> Pixels:
 
 
 def _logo(given: Given) -> Pixels:
-    edited = given.picture.copy()
+    edited: Pixels = np.array(given.picture)
     height, width = edited.shape[:2]
     side = max(4, round(min(height, width) * 0.15))
     x, y = round(width * 0.97) - side, round(height * 0.97) - side
@@ -168,7 +170,7 @@ def crop(pixels: Pixels, area: float, rng: np.random.Generator) -> Pixels:
     height, width = pixels.shape[:2]
     h, w = max(1, round(height * area**0.5)), max(1, round(width * area**0.5))
     y, x = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
-    return np.ascontiguousarray(pixels[y : y + h, x : x + w])
+    return np.array(pixels[y : y + h, x : x + w])
 
 
 def _cropped(area: float) -> Callable[[Given], Pixels]:

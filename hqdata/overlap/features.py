@@ -127,7 +127,7 @@ def extract(pixels: Bytes, *, max_side: int, number: int) -> LocalFeatures:
     scale = np.array([pixels.shape[1] / width, pixels.shape[0] / height], np.float32)
     frames[:, :2] = (frames[:, :2] + 0.5) * scale - 0.5
     frames[:, 2] *= float(np.sqrt(scale[0] * scale[1]))
-    return LocalFeatures(binarise(descriptors[kept]), frames)
+    return LocalFeatures(binarise(np.asarray(descriptors, np.float32)[kept]), frames)
 
 
 @lru_cache(maxsize=4)

@@ -22,6 +22,15 @@ diagonal.
 """
 
 _MAX_HYPOTHESES = 200
+_REFINED = 5
+_STRETCHES = (1.0, 1.35, 1 / 1.35, 1.8, 1 / 1.8)
+"""Ratios by which a copy may be wider than its original: a similarity fits too few features of a
+picture that was squashed into a square.
+"""
+
+_ENOUGH = 10
+"""Places in agreement from which on no other stretch is tried."""
+
 _SQUASH = 2.6
 """How much more a copy may be stretched one way than the other: 16:9 made square is 1.8."""
 
@@ -53,9 +62,23 @@ def align(
         diagonal: of the training picture, in pixels.
     """
     tolerance = TOLERANCE * diagonal
+    best: Alignment | None = None
+    for stretch in _STRETCHES:
+        found = _align(evaluation, train, is_mirrored, stretch, tolerance)
+        if found is not None and (best is None or len(found.inliers) > len(best.inliers)):
+            best = found
+        if best is not None and best.places >= _ENOUGH:
+            break
+    return best
+
+
+def _align(
+    evaluation: Frames, train: Frames, is_mirrored: bool, stretch: float, tolerance: float
+) -> Alignment | None:
+    """`align` for pictures stretched by one ratio, as far as single features can tell."""
     source, target = evaluation[:, :2].astype(np.float64), train[:, :2].astype(np.float64)
-    best: NDArray[np.bool_] | None = None
-    proposals = _similarities(evaluation, train, is_mirrored=is_mirrored)
+    proposals = _similarities(_stretched(evaluation, stretch), train, is_mirrored=is_mirrored)
+    proposals[:, :, :2] *= _factors(stretch)
     mapped = np.einsum("hij,nj->hni", proposals[:, :, :2], source) + proposals[:, None, :, 2]
     # A single feature's scale and angle are rough: far from it the tolerance has to be wider.
     far = np.linalg.norm(source[None] - source[: len(proposals), None], axis=2)
@@ -63,17 +86,33 @@ def align(
     within = np.linalg.norm(mapped - target[None], axis=2) <= tolerance + (
         0.12 * far * scale[:, None]
     )
-    order = np.argsort(-within.sum(axis=1), kind="stable")[:5]
-    matrix: Matrix | None = None
-    for hypothesis in order:
+    best: tuple[Matrix, NDArray[np.bool_]] | None = None
+    for hypothesis in np.argsort(-within.sum(axis=1), kind="stable")[:_REFINED]:
         refined = _refine(source, target, within[hypothesis], tolerance)
-        if refined is not None and (best is None or refined[1].sum() > best.sum()):
-            matrix, best = refined
-    if matrix is None or best is None:
+        if refined is not None and (best is None or refined[1].sum() > best[1].sum()):
+            best = refined
+    if best is None:
         return None
-    inliers = np.flatnonzero(best)
+    inliers = np.flatnonzero(best[1])
     places = _places(target[inliers], source[inliers], tolerance)
-    return Alignment(matrix, inliers, places) if places >= 3 else None
+    return Alignment(best[0], inliers, places) if places >= 3 else None
+
+
+def _factors(stretch: float) -> tuple[float, float]:
+    """How much longer x and y get in a picture stretched by a ratio, its area kept."""
+    return stretch**0.5, stretch**-0.5
+
+
+def _stretched(frames: Frames, stretch: float) -> Frames:
+    """The frames as they would be in the stretched picture, sizes apart."""
+    if stretch == 1.0:
+        return frames
+    across, down = _factors(stretch)
+    moved: Frames = np.array(frames)
+    moved[:, 0] *= across
+    moved[:, 1] *= down
+    moved[:, 3] = np.arctan2(np.sin(frames[:, 3]) * down, np.cos(frames[:, 3]) * across)
+    return moved
 
 
 def _similarities(evaluation: Frames, train: Frames, *, is_mirrored: bool) -> Matrix:

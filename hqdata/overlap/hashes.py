@@ -83,7 +83,7 @@ class HashIndex:
         queries = np.ascontiguousarray(hashes.reshape(-1, HASH_BYTES))
         limits, distances, rows = self._index.range_search(queries, MAX_BITS + 1)
         best: dict[tuple[int, int], Alike] = {}
-        number = np.repeat(np.arange(len(queries)), np.diff(limits.astype(np.int64)))
+        number = np.repeat(np.arange(len(queries)), np.diff(limits).astype(np.int64))
         for query, distance, row in zip(number, distances, rows, strict=True):
             evaluation, form = divmod(int(row), 2 * self._orientations)
             trimmed, orientation = divmod(form, self._orientations)

@@ -1,4 +1,4 @@
-"""The verdict on one pair of pictures: is it the same picture, a part of it, a composite, or nothing?
+"""The verdict on one pair of pictures: the same, a part of it, a composite, or nothing at all?
 
 Whatever proposed the pair, its transforms are tried on the pixels, and the pixels decide.
 """
@@ -123,11 +123,11 @@ def judge(
             continue
         if _is_weak(agreement, alignment):
             continue
-        if best is None or _weight(agreement) > _weight(best[0]):
+        if best is None or _weight(agreement, alignment) > _weight(best[0], best[2]):
             best = (agreement, matrix, alignment)
-        if agreement.is_proof and agreement.score >= 0.95 and agreement.train_fraction > 0.9:
+        if agreement.proves() and agreement.score >= 0.95 and agreement.train_fraction > 0.9:
             break
-    if best is not None and best[0].is_proof:
+    if best is not None and best[0].proves(_places(best[2])):
         return _proven(train, evaluation, *best, alike)
     if best is not None and alike is not None and alike.distance <= MATCH_BITS:
         return _bare(train, evaluation, best[0], best[1], alike)
@@ -163,10 +163,13 @@ def _is_weak(agreement: Agreement, alignment: Alignment | None) -> bool:
     return few and agreement.score < WEAK_SCORE
 
 
-def _weight(agreement: Agreement) -> tuple[bool, float]:
-    return agreement.is_proof, agreement.gained * max(
-        agreement.train_fraction, agreement.evaluation_fraction
-    )
+def _places(alignment: Alignment | None) -> int:
+    return 0 if alignment is None else alignment.places
+
+
+def _weight(agreement: Agreement, alignment: Alignment | None) -> tuple[bool, float]:
+    share = max(agreement.train_fraction, agreement.evaluation_fraction)
+    return agreement.proves(_places(alignment)), agreement.gained * share
 
 
 def _implied(train: View, evaluation: View, alike: Alike) -> list[Matrix]:

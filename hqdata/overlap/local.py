@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -69,7 +70,7 @@ class LocalIndex:
         pictures: Sequence[LocalFeatures],
         *,
         seed: int = 0,
-        saved: faiss.IndexBinary | None = None,
+        saved: Any = None,
     ) -> None:
         self._begin = np.concatenate([[0], np.cumsum([len(p) for p in pictures])]).astype(np.int64)
         self._owner = np.repeat(np.arange(len(pictures)), np.diff(self._begin))
@@ -78,7 +79,7 @@ class LocalIndex:
         codes = join_codes(pictures)
         rows = np.concatenate([codes, mirrored(codes)]) if len(codes) else codes
         cells = int(np.clip(len(rows) // _ROWS_PER_CELL, _MIN_CELLS, _MAX_CELLS))
-        self._index = saved or _build(rows, cells, seed)
+        self._index: Any = saved or _build(rows, cells, seed)
         self._index.nprobe = min(cells, _CELLS_PROBED)
 
     def save(self, path: Path) -> None:
@@ -182,10 +183,10 @@ def _votes(bins: Ints, query: Ints) -> int:
     return int(np.unique(unique // spread, return_counts=True)[1].max())
 
 
-def _build(rows: Bytes, cells: int, seed: int) -> faiss.IndexBinaryIVF:
+def _build(rows: Bytes, cells: int, seed: int) -> Any:
     """An inverted file over the rows, its cells centred on some of them."""
-    centres = faiss.IndexBinaryFlat(8 * CODE_BYTES)
-    index = faiss.IndexBinaryIVF(centres, 8 * CODE_BYTES, cells)
+    centres: Any = faiss.IndexBinaryFlat(8 * CODE_BYTES)
+    index: Any = faiss.IndexBinaryIVF(centres, 8 * CODE_BYTES, cells)
     # The two go together: whoever frees the one frees the other.
     index.own_fields = True
     centres.this.disown()

@@ -1,4 +1,4 @@
-"""Pairs for the report: from findings by number to pictures by name, and what digests and names add."""
+"""Pairs for the report: findings with names in place of numbers, and what digests and ids add."""
 
 from __future__ import annotations
 

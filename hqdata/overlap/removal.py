@@ -52,9 +52,10 @@ def keys_to_remove(report: OverlapReport) -> dict[str, str]:
 
     What overlaps an evaluation set goes. Of two training pictures that are the same, the one with
     the later key goes, unless the other has gone for an evaluation set already: so no confirmed
-    pair is left, and the first of each group of duplicates stays.
+    pair is left, and the first of each group of duplicates stays. What the data set of the report
+    was built without for an earlier report stays out.
     """
-    reasons: dict[str, str] = {}
+    reasons: dict[str, str] = dict.fromkeys(report.removed, "left out before")
     within: list[Pair] = []
     for pair in report.confirmed():
         if pair.evaluation.set == "within":

@@ -32,14 +32,15 @@ confirmed pair · incomplete: no pair, but something was left unread or unproven
 """
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Size = tuple[int, int]
+Side = Annotated[int, Field(gt=0)]
+Size = tuple[Side, Side]
 
 
 _DOUBT = 0.01
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class EvaluationImage(_Model):

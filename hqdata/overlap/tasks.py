@@ -10,7 +10,7 @@ import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,7 @@ def search_shard(
         ]
         findings = searcher.search(
             queries,
-            view_query=lambda n, begin=begin: View.of(train_pixels(dataset, rows[begin + n])),
+            view_query=partial(_train_view, dataset, [rows[n] for n in part]),
             view_known=views,
             asked={n - begin: asked[n] for n in part if n in asked},
             skip=_skip(context, [rows[n] for n in part]) if task.within else None,
@@ -162,12 +162,20 @@ def search_planted(
             pixels = make_copy(planted, lambda n: _colour(context, n, reader))
             found = searcher.search(
                 [make_query(pixels)],
-                view_query=lambda _, pixels=pixels: View.of(pixels),
+                view_query=partial(_own_view, pixels),
                 view_known=views,
             )
             results.append((planted, found))
             tick(1)
     return results
+
+
+def _train_view(dataset: Dataset, rows: Sequence[int], number: int) -> View:
+    return View.of(train_pixels(dataset, rows[number]))
+
+
+def _own_view(pixels: NDArray[np.uint8], number: int) -> View:
+    return View.of(pixels)
 
 
 def make_copy(planted: Planted, read: Callable[[int], NDArray[np.uint8]]) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""The proof: everything is read, everything is searched, and the search itself is put to the test."""
+"""The proof: everything is read and searched, and the search itself is put to the test."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ from hqdata.overlap.evaluation import (
     default_fingerprint_folders,
     find_evaluation,
 )
+from hqdata.overlap.features import LocalFeatures
 from hqdata.overlap.index_files import write_known
 from hqdata.overlap.pairs import asked_pairs, make_pairs
 from hqdata.overlap.report import EvaluationSet, OverlapReport, Pair, Recall, Unread, Verdict
 from hqdata.overlap.self_test import Result
-from hqdata.overlap.tasks import Context, ShardTask, search_planted, search_shard
+from hqdata.overlap.tasks import Context, Planted, ShardTask, search_planted, search_shard
 from hqdata.overlap.training import TrainPictures, by_shard, extract_shard, load_features
 from hqdata.parallel import run_tasks
 from hqdata.progress import Reporter
@@ -296,13 +297,13 @@ def _extract_training(run: _Run) -> None:
     run.reporter.finish()
     for unread in results:
         run.unread += [Unread(set=run.dataset.info.name, name=k, reason=why) for k, why in unread]
-    broken = {shard for shard, unread in zip(dearest_first, results, strict=True) if unread}
+    broken = {s.shard.path for s, unread in zip(dearest_first, results, strict=True) if unread}
     # What could not be read is named; the rest of its shard is searched another time, when it is
     # whole.
-    run.shards = [shard for shard in run.shards if shard not in broken]
+    run.shards = [shard for shard in run.shards if shard.shard.path not in broken]
 
 
-def _features(run: _Run, shard: TrainPictures) -> list:
+def _features(run: _Run, shard: TrainPictures) -> list[LocalFeatures]:
     features = load_features(shard, run.cache)
     if features is None:
         raise UserError("the cache is being changed by another program", where=run.cache)
@@ -383,7 +384,7 @@ def _candidates(block: Sequence[Item]) -> list[int]:
 
 
 def _search_planted(
-    run: _Run, context: Context, planted: Sequence[self_test.Planted], what: str
+    run: _Run, context: Context, planted: Sequence[Planted], what: str
 ) -> list[Result]:
     size = self_test.COPIES_PER_TASK
     tasks = [planted[begin : begin + size] for begin in range(0, len(planted), size)]

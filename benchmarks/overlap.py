@@ -31,6 +31,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 
 import cv2
@@ -157,8 +158,8 @@ def _known_of(path: Path) -> Known:
     return known(read(path))
 
 
-class _Process:
-    """What one process keeps from task to task."""
+class CopySearch:
+    """Makes copies and searches for them; what one process keeps from task to task."""
 
     def __init__(self, setting: Setting) -> None:
         cv2.setNumThreads(1)
@@ -188,14 +189,16 @@ class _Process:
         seconds[OURS] = time.perf_counter() - began
         sure = [f for f in findings if f.judgement.confirmed]
         paired[OURS] = frozenset(f.known for f in sure)
-        codes = {}
-        for peer in self.peers:
+        for family, group in groupby(self.peers, key=lambda peer: peer.family):
             began = time.perf_counter()
-            if peer.family not in codes:
-                codes[peer.family] = peer.encode(copy)
-            matches = peer.matches(codes[peer.family], self.codes[peer.family])
-            paired[peer.name] = frozenset(np.flatnonzero(matches).tolist())
-            seconds[peer.name] = time.perf_counter() - began
+            members = list(group)
+            code = members[0].encode(copy)
+            encoded = time.perf_counter() - began
+            for peer in members:
+                began = time.perf_counter()
+                matches = peer.matches(code, self.codes[family])
+                paired[peer.name] = frozenset(np.flatnonzero(matches).tolist())
+                seconds[peer.name] = encoded + time.perf_counter() - began
         lent = donor if "pasted" in edit.name and donor != photo else -1
         return Outcome(
             edit.name,
@@ -209,12 +212,12 @@ class _Process:
         )
 
 
-_process: _Process | None = None
+_process: CopySearch | None = None
 
 
 def _start(setting: Setting) -> None:
     global _process
-    _process = _Process(setting)
+    _process = CopySearch(setting)
 
 
 def _work(copies: Sequence[tuple[int, int]]) -> list[Outcome]:
@@ -295,7 +298,9 @@ def report(rows: Sequence[Row], photos: Sequence[Path]) -> int:
     methods = list(rows[0].found)
     print("\n".join(("", *recall_table(rows, methods), "", *methods_table(rows, methods))))
     hints = sum(row.hints for row in rows)
-    print(f"\nours mentions {hints:,} pairs with other photographs as hints, which count as nothing")
+    print(
+        f"\nours mentions {hints:,} pairs with other photographs as hints, which count as nothing"
+    )
     for row in rows:
         if row.missed:
             names = ", ".join(photos[n].name for n in row.missed[:_EXAMPLES])

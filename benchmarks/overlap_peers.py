@@ -75,12 +75,14 @@ def peers() -> tuple[list[Peer], list[str]]:
     told = f"PDQ (pdqhash) of the whole picture, at most {PDQ_BITS} of 256 bits"
     found, absent = [Peer("PDQ", told, "pdq", pdq, within(PDQ_BITS))], []
     if importlib.util.find_spec("imagededup") is None:
-        absent.append("imagededup's hashes and CNN: not run: not installed (pip install '.[bench]')")
+        absent.append(
+            "imagededup's hashes and CNN: not run: not installed (pip install '.[bench]')"
+        )
         return found, absent
     try:
         methods = importlib.import_module("imagededup.methods")
     except ImportError as error:  # without torch it cannot be imported at all
-        absent.append(f"imagededup's hashes and CNN: not run: {error}")
+        absent.append(f"imagededup: not run: {error}")
         return found, absent
     for name, bits in (
         ("pHash<=8", STRICT_BITS),

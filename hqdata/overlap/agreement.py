@@ -193,9 +193,10 @@ def compare(train: Gray, evaluation: Gray, matrix: Matrix) -> Agreement | None:
 def _gained_and_lost(windows: _Windows, agrees: NDArray[np.bool_]) -> tuple[int, int]:
     """See `Agreement`; only windows count that have a counterpart when shifted, too."""
     worst: tuple[int, int] | None = None
+    compared = windows.whole & windows.textured
     for dy, dx in (*_FIXED, *windows.peaks()):
-        valid = windows.whole & windows.textured & windows.counterpart(dy, dx)
-        if valid.sum() < 0.25 * windows.whole.sum():
+        valid = compared & windows.counterpart(dy, dx)
+        if valid.sum() < 0.25 * compared.sum():
             continue
         shifted = valid & (windows.correlate(dy, dx) >= AGREES)
         counts = int((valid & agrees & ~shifted).sum()), int((shifted & ~agrees).sum())
@@ -300,7 +301,9 @@ class _Windows:
         # As far as half the picture; one half of the plane mirrors the other.
         reach_y, reach_x = height // 2, width // 2
         plane = np.concatenate([similar[:reach_y, -reach_x:], similar[:reach_y, :reach_x]], axis=1)
-        plane = plane / max(float(similar[0, 0]), 1e-6)
+        plane = (plane / max(float(similar[0, 0]), 1e-6)).astype(np.float32)
+        # A repetition is a peak of its own, not the slope of the one in the middle.
+        plane[plane < cv2.dilate(plane, np.ones((3, 3), np.uint8))] = 0
         found: list[tuple[int, int]] = []
         near = 2 * SLACK + 2
         plane[: near + 1, max(0, reach_x - near) : reach_x + near + 1] = 0

@@ -109,11 +109,7 @@ class Searcher:
         for one in self._hashes.search(hashes):
             if skip is None or not skip[one.query, one.evaluation]:
                 alike[one.query, one.evaluation] = one
-        aligned: dict[tuple[int, int], list[Alignment]] = defaultdict(list)
-        for candidate in self._local.search([q.features for q in queries], skip=skip):
-            found = self._align(queries[candidate.train], candidate)
-            if found is not None and found.places >= MIN_ALIGNED:
-                aligned[candidate.train, candidate.evaluation].append(found)
+        aligned = self.align(queries, skip=skip)
         pairs = set(alike) | set(aligned)
         for number, others in (asked or {}).items():
             pairs |= {(number, other) for other in others}
@@ -134,6 +130,17 @@ class Searcher:
                 distance = None if near is None else near.distance
                 findings.append(Finding(query, known, judgement, distance))
         return findings
+
+    def align(
+        self, queries: Sequence[Query], *, skip: NDArray[np.bool_] | None = None
+    ) -> dict[tuple[int, int], list[Alignment]]:
+        """What local features propose: (query, known) -> transforms that features agree on."""
+        aligned: dict[tuple[int, int], list[Alignment]] = defaultdict(list)
+        for candidate in self._local.search([q.features for q in queries], skip=skip):
+            found = self._align(queries[candidate.train], candidate)
+            if found is not None and found.places >= MIN_ALIGNED:
+                aligned[candidate.train, candidate.evaluation].append(found)
+        return dict(aligned)
 
     def _align(self, query: Query, candidate: Candidate) -> Alignment | None:
         return align(

@@ -6,7 +6,6 @@ were training pictures, with the same thresholds, among the same pictures, in th
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ from hqdata.overlap.tasks import Planted
 
 COPIES_PER_TASK = 8
 
-Result = tuple[Planted, Sequence[Finding]]
+Result = tuple[Planted, list[Finding]]
 
 
 def plan(candidates: Sequence[int], copies: int, *, seed: int = 0) -> list[Planted]:
@@ -50,8 +49,8 @@ def plan(candidates: Sequence[int], copies: int, *, seed: int = 0) -> list[Plant
 class Suspect:
     """A planted copy that was paired with a picture that it is no copy of.
 
-    That is right if the picture and its original, or the donor of its foreground, overlap
-    themselves: evaluation sets may well have duplicates among them.
+    That is right if the picture has to do with its original, or with the donor of its foreground:
+    evaluation sets have duplicates among them, and frames of one video.
     """
 
     planted: Planted
@@ -68,25 +67,23 @@ def suspects(results: Iterable[Result]) -> list[Suspect]:
     ]
 
 
-def originals(found: Iterable[Suspect]) -> list[Planted]:
-    """What has to be searched to tell false pairs: originals and donors, as they are."""
-    numbers = {n for suspect in found for n in (suspect.planted.known, suspect.planted.donor)}
-    return [Planted(-1, number, number) for number in sorted(numbers)]
+def doubtful(found: Iterable[Suspect]) -> list[int]:
+    """The pictures whose relatives have to be known to tell false pairs."""
+    return sorted({n for s in found for n in (s.planted.known, s.planted.donor, s.paired)})
 
 
-def false_pairs(found: Sequence[Suspect], as_they_are: Iterable[Result]) -> list[Suspect]:
-    """The suspects whose originals do not overlap the picture themselves."""
-    relatives: Mapping[int, Set[int]] = defaultdict(
-        set,
-        {
-            planted.known: {f.known for f in findings if f.judgement.confirmed}
-            for planted, findings in as_they_are
-        },
-    )
+def false_pairs(found: Sequence[Suspect], relatives: Mapping[int, Set[int]]) -> list[Suspect]:
+    """The suspects that are no relatives, nor have a relative in common.
+
+    Args:
+        found: the suspects.
+        relatives: picture -> pictures that have to do with it, itself included.
+    """
     return [
         suspect
         for suspect in found
-        if suspect.paired not in relatives[suspect.planted.known] | relatives[suspect.planted.donor]
+        if not relatives[suspect.paired]
+        & (relatives[suspect.planted.known] | relatives[suspect.planted.donor])
     ]
 
 

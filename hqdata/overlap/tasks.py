@@ -37,6 +37,9 @@ from hqdata.sample import canonical_json
 from hqdata.shards.dataset import Dataset
 from hqdata.storage import FileReader
 
+RELATED_PLACES = 6
+"""Places in which features of unrelated photographs never were seen to agree."""
+
 _CHUNK = 96
 """Training pictures searched at once: the matches of more take more memory than they save time."""
 
@@ -86,10 +89,7 @@ class ShardTask:
 
 @dataclass(frozen=True, slots=True)
 class Planted:
-    """A copy to plant: edit number `edit` of a picture, with a foreground of another.
-
-    `edit` -1 is the picture as it is.
-    """
+    """A copy to plant: edit number `edit` of a picture, with a foreground of another."""
 
     edit: int
     known: int
@@ -170,6 +170,34 @@ def search_planted(
     return results
 
 
+def search_relatives(
+    task: Sequence[int],
+    *,
+    context: Context,
+    tick: Callable[[int], None],
+    should_stop: Callable[[], bool],
+) -> list[tuple[int, frozenset[int]]]:
+    """Which of the pictures searched for have to do with one of them, as they are.
+
+    Generous: pixels need not agree, features in a few places are enough.
+    """
+    searcher = open_searcher(context.index)
+    results = []
+    with FileReader() as reader:
+        for number in task:
+            if should_stop():
+                raise InterruptedBuildError("stopped", do="run the same command again to go on")
+            aligned = searcher.align([make_query(_colour(context, number, reader))])
+            related = {
+                known
+                for (_, known), alignments in aligned.items()
+                if max(alignment.places for alignment in alignments) >= RELATED_PLACES
+            }
+            results.append((number, frozenset({number, *related})))
+            tick(1)
+    return results
+
+
 def _train_view(dataset: Dataset, rows: Sequence[int], number: int) -> View:
     return View.of(train_pixels(dataset, rows[number]))
 
@@ -181,8 +209,6 @@ def _own_view(pixels: NDArray[np.uint8], number: int) -> View:
 def make_copy(planted: Planted, read: Callable[[int], NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """The planted copy; `read` gives the pixels of a picture, uint8 (h, w, 3) RGB."""
     picture = read(planted.known)
-    if planted.edit < 0:
-        return picture
     edit = EDITS[planted.edit]
     seed = [planted.known, zlib.crc32(edit.name.encode())]
     return edit.apply(Given(picture, read(planted.donor), np.random.default_rng(seed)))

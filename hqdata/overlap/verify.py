@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from hqdata.archives import spool_archive
 from hqdata.errors import CancelledError, HqdataError, UserError
@@ -34,13 +35,22 @@ from hqdata.overlap.index_files import write_known
 from hqdata.overlap.pairs import asked_pairs, make_pairs
 from hqdata.overlap.report import EvaluationSet, OverlapReport, Pair, Recall, Unread, Verdict
 from hqdata.overlap.self_test import Result
-from hqdata.overlap.tasks import Context, Planted, ShardTask, search_planted, search_shard
+from hqdata.overlap.tasks import (
+    Context,
+    ShardTask,
+    search_planted,
+    search_relatives,
+    search_shard,
+)
 from hqdata.overlap.training import TrainPictures, by_shard, extract_shard, load_features
 from hqdata.parallel import run_tasks
 from hqdata.progress import Reporter
 from hqdata.sample import canonical_json
 from hqdata.shards.dataset import Dataset
 from hqdata.shards.names import STATE_DIR
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 DEFAULT_COPIES = 24
 """Copies planted of each kind of edit."""
@@ -363,15 +373,15 @@ def _plant(
     candidates = _candidates(block)
     if not candidates:
         return [], []
-    results = _search_planted(
-        run, context, self_test.plan(candidates, run.options.copies), "self-test"
-    )
+    copies = self_test.plan(candidates, run.options.copies)
+    results = _in_parts(run, context, copies, search_planted, "self-test: planted copies")
     suspects = self_test.suspects(results)
     if not suspects:
         return results, []
-    again = self_test.originals(suspects)
-    as_they_are = _search_planted(run, context, again, "self-test, doubtful pairs")
-    return results, self_test.false_pairs(suspects, as_they_are)
+    relatives = _in_parts(
+        run, context, self_test.doubtful(suspects), search_relatives, "self-test: doubtful pairs"
+    )
+    return results, self_test.false_pairs(suspects, dict(relatives))
 
 
 def _candidates(block: Sequence[Item]) -> list[int]:
@@ -383,14 +393,19 @@ def _candidates(block: Sequence[Item]) -> list[int]:
     return by_kind[False] or by_kind[True]
 
 
-def _search_planted(
-    run: _Run, context: Context, planted: Sequence[Planted], what: str
-) -> list[Result]:
+def _in_parts(
+    run: _Run,
+    context: Context,
+    numbers: Sequence[T],
+    work: Callable[..., list[R]],
+    what: str,
+) -> list[R]:
+    """Does some work on pictures, a few a task, and joins what comes of it."""
     size = self_test.COPIES_PER_TASK
-    tasks = [planted[begin : begin + size] for begin in range(0, len(planted), size)]
-    run.reporter.start(what, len(planted), "planted copies")
+    tasks = [numbers[begin : begin + size] for begin in range(0, len(numbers), size)]
+    run.reporter.start(what, len(numbers), "pictures")
     results = run_tasks(
-        partial(search_planted, context=context),
+        partial(work, context=context),
         tasks,
         workers=run.options.workers,
         reporter=run.reporter,

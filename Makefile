@@ -4,12 +4,14 @@ VENV   ?= .venv
 DEMO   ?= demo
 RUN     = $(VENV)/bin/python -m
 
-.PHONY: help demo test lint types bench format clean
+.PHONY: help demo test lint types bench bench-build bench-overlap format clean
 help:
 	@echo "make demo    from nothing: stand-in pictures, shards, check, statistics page in $(DEMO)/"
 	@echo "make test    the whole test suite (its environment brings PyTorch: about 5 GB)"
 	@echo "make lint    ruff          make types   mypy --strict"
-	@echo "make bench   build rate beside a bare decode loop"
+	@echo "make bench   build rate beside a bare decode loop (bench-build), and what the search for"
+	@echo "             overlaps finds beside hashes that others use, and its time (bench-overlap:"
+	@echo "             its peers bring PyTorch, and it needs photographs, see CONTRIBUTING.md)"
 	@echo "make format  ruff format   make clean   remove environment and demo"
 
 # What the package needs, and what its tests need on top, in one environment.
@@ -23,6 +25,10 @@ $(VENV)/.package: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 	$(RUN) pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@ $(VENV)/.package
+
+$(VENV)/.bench: pyproject.toml | $(VENV)/bin/python
+	$(RUN) pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@ $(VENV)/.package
 
 demo: $(VENV)/.package
@@ -50,8 +56,14 @@ lint: $(VENV)/.test
 types: $(VENV)/.test
 	$(RUN) mypy
 
-bench: $(VENV)/.package
+bench: bench-build bench-overlap
+
+bench-build: $(VENV)/.package
 	$(RUN) benchmarks.build
+
+bench-overlap: $(VENV)/.bench
+	$(RUN) benchmarks.overlap
+	$(RUN) benchmarks.overlap --speed
 
 format: $(VENV)/.test
 	$(RUN) ruff check --fix .

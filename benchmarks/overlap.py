@@ -2,6 +2,7 @@
 
     python -m benchmarks.overlap                        # photographs of $HQDATA_REAL_DATA/photos
     python -m benchmarks.overlap --photos FOLDER        # your own: distinct photographs
+    python -m benchmarks.overlap --limits               # edits of which nothing is asked
     python -m benchmarks.overlap --speed [--coco]       # how long a whole proof takes
 
 Every edit that the self-test knows is made of every photograph, and every copy is searched for
@@ -38,6 +39,7 @@ import cv2
 import faiss
 import numpy as np
 
+from benchmarks.overlap_limits import LIMITS
 from benchmarks.overlap_peers import Peer, Pixels, peers
 from hqdata.fingerprint import dihedral_hashes, trim_borders
 from hqdata.overlap.edits import EDITS, Edit, Given
@@ -65,11 +67,18 @@ class Setting:
         photos: the files, in the order by which they are numbered.
         index: folder of what our search knows of them.
         with_peers: whether the peers are run.
+        limits: whether the edits are those of which nothing is asked.
     """
 
     photos: tuple[Path, ...]
     index: Path
     with_peers: bool
+    limits: bool = False
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        """The edits that are made."""
+        return LIMITS if self.limits else EDITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +130,16 @@ class Row:
     def recall(self, method: str) -> float:
         """Share of the copies that a method finds."""
         return self.found[method] / self.planted
+
+    @property
+    def asked(self) -> str:
+        """The share that is asked, in words."""
+        return f"{self.edit.recall:.1%}" if self.edit.recall else "-"
+
+    @property
+    def verdict(self) -> str:
+        """Whether our search does what is asked, in a word."""
+        return ("held" if self.held else "MISSED") if self.edit.recall else ""
 
     @property
     def held(self) -> bool:
@@ -222,19 +241,26 @@ def _start(setting: Setting) -> None:
 
 def _work(copies: Sequence[tuple[int, int]]) -> list[Outcome]:
     assert _process is not None
-    return [_process.run(EDITS[edit], photo) for edit, photo in copies]
+    return [_process.run(_process.setting.edits[edit], photo) for edit, photo in copies]
 
 
-def measure(photos: Sequence[Path], *, step: int, with_peers: bool, workers: int) -> list[Row]:
+def measure(
+    photos: Sequence[Path],
+    *,
+    step: int,
+    with_peers: bool,
+    workers: int,
+    limits: bool = False,
+) -> list[Row]:
     """Plants copies of every `step`th photograph and searches for them among all."""
     context = multiprocessing.get_context("spawn")
-    rows = {edit.name: Row(edit) for edit in EDITS}
     with tempfile.TemporaryDirectory(prefix="hqdata-bench-") as scratch:
         index = Path(scratch) / "index"
         with ProcessPoolExecutor(workers, mp_context=context) as pool:
             write_known(list(pool.map(_known_of, photos, chunksize=8)), index, threads=workers)
-        setting = Setting(tuple(photos), index, with_peers)
-        copies = [(edit, n) for edit in range(len(EDITS)) for n in range(0, len(photos), step)]
+        setting = Setting(tuple(photos), index, with_peers, limits)
+        rows = {edit.name: Row(edit) for edit in setting.edits}
+        copies = [(edit, n) for edit in range(len(rows)) for n in range(0, len(photos), step)]
         tasks = [copies[begin : begin + _TASK] for begin in range(0, len(copies), _TASK)]
         with ProcessPoolExecutor(
             workers, mp_context=context, initializer=_start, initargs=(setting,)
@@ -269,8 +295,8 @@ def recall_table(rows: Sequence[Row], methods: Sequence[str]) -> Iterator[str]:
     yield f"{'edit':{width}} copies  asked   ours            ms{others}  kinds"
     for row in rows:
         yield (
-            f"{row.edit.name:{width}} {row.planted:6} {row.edit.recall:6.1%} "
-            f"{row.recall(OURS):6.1%} {'held' if row.held else 'MISSED':6} "
+            f"{row.edit.name:{width}} {row.planted:6} {row.asked:>6} "
+            f"{row.recall(OURS):6.1%} {row.verdict:6} "
             f"{1000 * statistics.median(row.seconds[OURS]):6.0f}"
             + "".join(f"{row.recall(name):10.1%}" for name in methods if name != OURS)
             + "  "
@@ -323,6 +349,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="so many photographs only")
     parser.add_argument("--no-peers", action="store_true", help="our search alone")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--limits", action="store_true", help="edits of which nothing is asked")
     parser.add_argument("--speed", action="store_true", help="measure time instead")
     parser.add_argument("--coco", action="store_true", help="with --speed: COCO val2017, too")
     args = parser.parse_args()
@@ -343,7 +370,13 @@ def main() -> None:
     ready, absent = ([], []) if args.no_peers else peers()
     for line in (f"{OURS}: hqdata.overlap", *(f"{p.name}: {p.told}" for p in ready), *absent):
         print(line, flush=True)
-    rows = measure(photos, step=args.step, with_peers=bool(ready), workers=args.workers)
+    rows = measure(
+        photos,
+        step=args.step,
+        with_peers=bool(ready),
+        workers=args.workers,
+        limits=args.limits,
+    )
     sys.exit(report(rows, photos))
 
 

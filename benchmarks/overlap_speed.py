@@ -30,7 +30,8 @@ import cv2
 import faiss
 import numpy as np
 
-from benchmarks.overlap import REAL_DATA, CopySearch, Pixels, Setting, known, photographs, read
+from benchmarks.overlap import REAL_DATA, CopySearch, Setting, known, photographs, read
+from benchmarks.overlap_peers import Pixels
 from hqdata.overlap.edits import EDITS
 from hqdata.overlap.features import (
     EVALUATION_NUMBER,
@@ -71,6 +72,7 @@ FLIPPED = 0.2
 MORE_REAL = ("coco/val2017", "human_segmentation/Training_Images", "weizmann_horse_db/rgb")
 _OF_A_SIZE = 24
 _PICTURE = (640, 480)
+_GRAIN = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,13 @@ def _ready(_: int) -> None:
 
 
 def _jpeg(path: Path, size: tuple[int, int]) -> bytes:
-    pixels = cv2.resize(read(path), size, interpolation=cv2.INTER_AREA)
+    original = read(path)
+    grows = size[0] * size[1] > 1.5 * original.shape[0] * original.shape[1]
+    how = cv2.INTER_CUBIC if grows else cv2.INTER_AREA
+    pixels = np.asarray(cv2.resize(original, size, interpolation=how), np.uint8)
+    if grows:  # an enlarged picture is smoother than a large one, and decoded too fast
+        grain = np.random.default_rng(0).normal(0, _GRAIN, pixels.shape)
+        pixels = np.clip(pixels + grain, 0, 255).astype(np.uint8)
     _, data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
     return data.tobytes()
 
@@ -218,9 +226,7 @@ def on_real(photos: Sequence[Path], others: Sequence[Path]) -> Real:
         began = time.perf_counter()
         searcher.search(
             [query],
-            view_query=lambda _, data=data[number], path=photos[number]: View.of(
-                _decode(data, path)
-            ),
+            view_query=partial(_view, data[number], photos[number]),
             view_known=lambda n: views[n],
             skip=own,
         )
@@ -229,8 +235,9 @@ def on_real(photos: Sequence[Path], others: Sequence[Path]) -> Real:
     return Real(len(others), candidates / count, judged / count, beside / count)
 
 
-def _decode(data: bytes, path: Path) -> Pixels:
-    return decode_image(data, "jpg") if path.suffix.lower() in (".jpg", ".jpeg") else read(path)
+def _view(data: bytes, path: Path, _: int) -> View:
+    is_jpeg = path.suffix.lower() in (".jpg", ".jpeg")
+    return View.of(decode_image(data, "jpg") if is_jpeg else read(path))
 
 
 def _copy(number: int, *, photos: tuple[Path, ...], index: Path) -> float:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 import typer
@@ -17,6 +18,18 @@ import typer
 from hqdata.catalogue import registry
 from hqdata.cli import app
 from hqdata.mini import make_mini
+from hqdata.overlap.edits import EDITS
+from hqdata.overlap.facts import thresholds
+from hqdata.overlap.report import (
+    EvaluationImage,
+    EvaluationSet,
+    Kind,
+    OverlapReport,
+    Pair,
+    Recall,
+    Unread,
+    Verdict,
+)
 from hqdata.overview import overview
 from hqdata.problems import ProblemKind
 from hqdata.progress import Silent
@@ -94,21 +107,27 @@ def test_every_command_of_the_prose_exists_with_its_options(page: str, code: str
 def test_every_option_alone_in_the_prose_is_one_of_hqdata() -> None:
     commands = typer.main.get_command(app).commands.values()  # type: ignore[attr-defined]
     known = {o for command in commands for p in command.params for o in p.opts}
-    pages = ("README.md", "docs/problems.md", "docs/sources.md", "docs/evaluation-sets.md")
+    pages = (
+        "README.md",
+        "docs/problems.md",
+        "docs/sources.md",
+        "docs/evaluation-sets.md",
+        "docs/overlap.md",
+    )
     for name in pages:
         assert set(re.findall(r"`(--[a-z-]+)", prose(name))) <= known
 
 
 def test_commands_are_found_at_all() -> None:
     named = {line.split()[0] for _, line in commands_in_blocks()}
-    assert named == {"sources", "build", "check", "stats", "fingerprint"}
+    assert named == {"sources", "build", "check", "stats", "fingerprint", "verify-no-overlap"}
     assert "mini" in {code.split()[0] for _, code in commands_in_prose()}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_make_targets_exist(name: str) -> None:
-    targets = set(re.findall(r"^([a-z]+):", text_of("Makefile"), re.MULTILINE))
-    assert set(re.findall(r"`make ([a-z]+)`", text_of(name))) <= targets
+    targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
+    assert set(re.findall(r"`make ([a-z-]+)`", text_of(name))) <= targets
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -165,6 +184,43 @@ def test_columns_are_those_of_the_code_in_order() -> None:
 def test_fields_of_dataset_json_are_those_of_the_code_in_order() -> None:
     table = rows(section("docs/shard-format.md", "dataset.json"))
     assert [row[0].strip("`") for row in table] == list(DatasetInfo.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("title", "model"),
+    [
+        ("overlap.json", OverlapReport),
+        ("A pair", Pair),
+        ("An evaluation set", EvaluationSet),
+        ("An evaluation picture", EvaluationImage),
+        ("An unread picture", Unread),
+        ("A row of the self-test", Recall),
+    ],
+)
+def test_fields_of_overlap_json_are_those_of_the_code_in_order(title: str, model: Any) -> None:
+    page, level = "docs/overlap.md", "##" if title == "overlap.json" else "###"
+    found = re.search(
+        rf"^{level} {re.escape(title)}\n(.*?)(?=^##|\Z)", text_of(page), re.DOTALL | re.M
+    )
+    assert found, title
+    assert [row[0].strip("`") for row in rows(found[1])] == list(model.model_fields)
+
+
+def test_numbers_kinds_and_verdicts_of_a_proof_are_those_of_the_code() -> None:
+    page = "docs/overlap.md"
+    numbers = rows(section(page, "The numbers that decide"))
+    assert [row[0].strip("`") for row in numbers] == list(thresholds())
+    kinds = rows(section(page, "What a pair is called"))
+    assert [row[0].strip("`") for row in kinds] == list(get_args(Kind))
+    verdicts = rows(section(page, "Verdict and exit status"))
+    assert [row[1].strip("`") for row in verdicts][: len(get_args(Verdict))] == list(
+        get_args(Verdict)
+    )
+
+
+def test_edits_of_the_self_test_are_those_of_the_code_with_their_recall() -> None:
+    table = rows(section("docs/overlap.md", "The self-test"))
+    assert [(row[0], row[1]) for row in table] == [(e.name, f"{e.recall:.1%}") for e in EDITS]
 
 
 def test_the_page_of_sources_is_up_to_date() -> None:

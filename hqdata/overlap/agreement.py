@@ -40,31 +40,37 @@ DIFFERS = 0.5
 MIN_WINDOWS = 16
 """Windows that have to be compared before nearly all of them agreeing says something."""
 
-MIN_PATCH = 40
-"""Windows of a connected patch that agrees: some 45 by 45 pixels of 256, as the windows overlap."""
+MIN_SCORE = 0.75
+"""Share of the compared windows that agrees in a copy that nothing covers."""
 
-MANY_PLACES = 10
-MIN_PATCH_OF_MANY = 16
-"""The same where local features agree in many places."""
 
-MIN_EXTENT = 0.25
-"""Share of the common region's width and height that the agreeing patches have to span: a footer
-that two pictures carry is a strip.
-"""
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a part of a picture has to show to be proof.
 
-MIN_GAINED = 30
-"""Windows of those that agree that have to disagree when shifted."""
+    Attributes:
+        patch: windows of the largest connected patch that agrees. They overlap: 40 are some 45 by
+            45 pixels of a frame of 256.
+        gained: windows that agree as the pictures lie and not when they are shifted.
+        ratio: of these, for each window that agrees only when shifted. Copies with half of them
+            covered have more than twenty, two photographs of one wall have four.
+        score: share of the compared windows that agrees.
+        shared: share of the common region that agrees: less is a logo that two pictures carry.
+        extent: share of the common region's width and height that the agreeing patches span: a
+            footer that two pictures carry is a strip.
+    """
 
-MIN_RATIO = 6
-"""Windows that agree only as the pictures lie, for each one that agrees only when they are shifted.
-Copies with half of them covered have more than twenty, two photographs of one wall have four.
-"""
+    patch: int
+    gained: int
+    ratio: float
+    score: float
+    shared: float
+    extent: float
 
-MIN_PART = 0.06
-"""Share of the compared windows that has to agree."""
 
-MIN_SHARED = 0.03
-"""Share of the common region that has to agree: less is a logo that two pictures carry."""
+ALONE = Limits(patch=40, gained=30, ratio=6, score=0.06, shared=0.03, extent=0.25)
+BACKED = Limits(patch=24, gained=20, ratio=3, score=0.035, shared=0.03, extent=0.17)
+"""Where local features agree in many places, or on laying one frame exactly over the other."""
 
 _NOISE = 1.5
 _FIXED = ((0, 9), (9, 0), (0, -9), (-9, 0))
@@ -113,7 +119,7 @@ class Agreement:
         """Share of what can be compared that agrees, 0 to 1."""
         return self.agreeing / self.windows if self.windows else 0.0
 
-    def proves(self, places: int = 0) -> bool:
+    def proves(self, *, backed: bool = False) -> bool:
         """Whether the two pictures show the same pixels, by chance next to never.
 
         Either nearly everything agrees, or a connected patch does that is large, spread out, and
@@ -121,20 +127,19 @@ class Agreement:
         shifted: what agrees either way, a plain sky or the edge of a wall, counts for nothing.
 
         Args:
-            places: different places in which local features agree on the same transform. Where they
-                are many, the pixels have less left to prove.
+            backed: whether the transform is backed by more than the pixels, so that they have less
+                left to prove.
         """
-        if self.gained < MIN_RATIO * self.lost:
-            return False
-        if self.windows >= MIN_WINDOWS and self.score >= 0.75 and self.gained >= self.windows / 10:
+        limits = BACKED if backed else ALONE
+        whole = self.windows >= MIN_WINDOWS and self.score >= MIN_SCORE
+        if whole and self.gained >= max(self.windows / 10, ALONE.ratio * self.lost):
             return True
-        strong = places >= MANY_PLACES
         return (
-            self.patch >= (MIN_PATCH_OF_MANY if strong else MIN_PATCH)
-            and self.gained >= MIN_GAINED
-            and self.score >= (MIN_PART / 2 if strong else MIN_PART)
-            and self.shared >= (MIN_SHARED / 2 if strong else MIN_SHARED)
-            and self.extent >= MIN_EXTENT
+            self.patch >= limits.patch
+            and self.gained >= max(limits.gained, limits.ratio * self.lost)
+            and self.score >= limits.score
+            and self.shared >= limits.shared
+            and self.extent >= limits.extent
         )
 
 
@@ -172,7 +177,7 @@ def compare(train: Gray, evaluation: Gray, matrix: Matrix) -> Agreement | None:
     patches = _opened(agrees)
     patch, score = _largest_patch(patches), agrees.sum() / max(1, compared.sum())
     # The controls take longest: only what could be a proof is put to them.
-    doubtful = score < 0.75 and (patch < MIN_PATCH_OF_MANY or score < MIN_PART / 2)
+    doubtful = score < MIN_SCORE and (patch < BACKED.patch or score < BACKED.score)
     gained, lost = (0, 0) if doubtful else _gained_and_lost(windows, agrees)
     return Agreement(
         windows=int(compared.sum()),
@@ -200,7 +205,7 @@ def _gained_and_lost(windows: _Windows, agrees: NDArray[np.bool_]) -> tuple[int,
             continue
         shifted = valid & (windows.correlate(dy, dx) >= AGREES)
         counts = int((valid & agrees & ~shifted).sum()), int((shifted & ~agrees).sum())
-        if worst is None or counts[0] - MIN_RATIO * counts[1] < worst[0] - MIN_RATIO * worst[1]:
+        if worst is None or counts[0] - ALONE.ratio * counts[1] < worst[0] - ALONE.ratio * worst[1]:
             worst = counts
     return worst or (0, 0)
 

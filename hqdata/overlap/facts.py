@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import cv2
 import faiss
 import numpy as np
@@ -34,19 +36,15 @@ def thresholds() -> dict[str, float]:
         "window_correlation": agreement.AGREES,
         "window_texture": agreement.TEXTURE,
         "windows_of_a_whole": agreement.MIN_WINDOWS,
-        "windows_of_a_patch": agreement.MIN_PATCH,
-        "windows_of_a_patch_with_many_places": agreement.MIN_PATCH_OF_MANY,
-        "many_places": agreement.MANY_PLACES,
-        "extent_of_a_part": agreement.MIN_EXTENT,
-        "windows_that_differ": agreement.DIFFERS,
-        "windows_gained": agreement.MIN_GAINED,
-        "windows_gained_for_one_lost": agreement.MIN_RATIO,
-        "score_of_a_part": agreement.MIN_PART,
-        "share_of_a_part": agreement.MIN_SHARED,
-        "score_with_few_places": judge.WEAK_SCORE,
+        "window_differs": agreement.DIFFERS,
+        **{f"alone_{name}": value for name, value in asdict(agreement.ALONE).items()},
+        **{f"backed_{name}": value for name, value in asdict(agreement.BACKED).items()},
+        "backed_places": judge.MANY_PLACES,
+        "backed_off_frame": judge.MAX_OFF_FRAME,
+        "score_if_not_backed": judge.WEAK_SCORE,
         "share_of_a_whole": judge.MIN_WHOLE,
         "hole_of_a_composite": judge.MAX_HOLE,
-        "score_of_a_copy": judge.MIN_SCORE,
+        "score_of_a_copy": agreement.MIN_SCORE,
         "places_without_pixels": judge.MIN_PLACES,
     }
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hqdata.fingerprint import trim_borders
-from hqdata.overlap.agreement import Agreement, compare
+from hqdata.fingerprint import ORIENTATIONS, trim_borders
+from hqdata.overlap.agreement import MIN_SCORE, Agreement, compare
 from hqdata.overlap.features import to_gray
 from hqdata.overlap.geometry import Alignment, Matrix
 from hqdata.overlap.hashes import MATCH_BITS, Alike, implied_transform
@@ -27,11 +27,17 @@ MIN_WHOLE = 0.85
 MAX_HOLE = 0.055
 """Share of the compared windows in one patch that disagrees from which on something covers it."""
 
-MIN_SCORE = 0.75
-"""Share of the compared windows that agrees in a copy that nothing covers."""
+MANY_PLACES = 10
+"""Places in which features agree that back a transform."""
 
 WEAK_SCORE = 0.15
-"""Share of the windows that has to agree where features do in fewer than ten places."""
+"""Share of the windows that has to agree where nothing backs a transform."""
+
+MAX_OFF_FRAME = 0.03
+"""How far the corners of two frames laid over one another may lie apart, as a share of the
+diagonal. Chance transforms take corners anywhere; whoever pastes something over a picture leaves
+the rest where it was.
+"""
 
 MIN_PLACES = 24
 """Places in which features agree that stand in for pixels where there are only fingerprints. Among
@@ -107,30 +113,33 @@ def judge(
         alike: what their hashes say, or None.
         alignments: what their features say, at full size, the best first.
     """
-    tried: list[tuple[Matrix, Alignment | None]] = []
-    if alike is not None:
-        implied = _implied(train, evaluation, alike)
-        tried += [(matrix, None) for matrix in implied]
-    if not tried and not alignments:
+    tried = [_Try(matrix, None, False) for matrix in _implied(train, evaluation, alike)]
+    if alike is None and not alignments:
         # Nothing but a name or a wish connects them: try the plain and the mirrored picture.
-        tried += [(implied_transform(o, _whole(evaluation), _whole(train)), None) for o in (0, 5)]
+        tried += [_Try(_over(evaluation, train, o), None, False) for o in (0, 5)]
     into, out = np.linalg.inv(train.to_full()), evaluation.to_full()
-    tried += [(into @ alignment.matrix @ out, alignment) for alignment in alignments]
-    best: tuple[Agreement, Matrix, Alignment | None] | None = None
-    for matrix, alignment in tried:
-        agreement = compare(train.gray, evaluation.gray, matrix)
+    for alignment in alignments:
+        matrix = into @ alignment.matrix @ out
+        framed = _framed(matrix, train, evaluation)
+        backed = framed is not None or alignment.places >= MANY_PLACES
+        tried.append(_Try(matrix, alignment, backed))
+        if framed is not None:
+            tried.append(_Try(framed, alignment, True))
+    best: tuple[Agreement, _Try] | None = None
+    for one in tried:
+        agreement = compare(train.gray, evaluation.gray, one.matrix)
         if agreement is None:
             continue
-        if _is_weak(agreement, alignment):
-            continue
-        if best is None or _weight(agreement, alignment) > _weight(best[0], best[2]):
-            best = (agreement, matrix, alignment)
+        if one.alignment is not None and not one.backed and agreement.score < WEAK_SCORE:
+            continue  # few features and few pixels: two photographs of one wall, one poster
+        if best is None or _weight(agreement, one) > _weight(*best):
+            best = (agreement, one)
         if agreement.proves() and agreement.score >= 0.95 and agreement.train_fraction > 0.9:
             break
-    if best is not None and best[0].proves(_places(best[2])):
+    if best is not None and best[0].proves(backed=best[1].backed):
         return _proven(train, evaluation, *best, alike)
     if best is not None and alike is not None and alike.distance <= MATCH_BITS:
-        return _bare(train, evaluation, best[0], best[1], alike)
+        return _bare(train, evaluation, best[0], best[1].matrix, alike)
     return None
 
 
@@ -157,26 +166,45 @@ def judge_fingerprints(alike: Alike | None, alignments: Sequence[Alignment]) -> 
     return None
 
 
-def _is_weak(agreement: Agreement, alignment: Alignment | None) -> bool:
-    """Few features and few pixels: two photographs of one wall, one shirt, one poster."""
-    few = alignment is not None and alignment.places < 10
-    return few and agreement.score < WEAK_SCORE
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """A transform of views to be tried on the pixels, what proposed it, and whether it is backed."""
+
+    matrix: Matrix
+    alignment: Alignment | None
+    backed: bool
 
 
-def _places(alignment: Alignment | None) -> int:
-    return 0 if alignment is None else alignment.places
-
-
-def _weight(agreement: Agreement, alignment: Alignment | None) -> tuple[bool, float]:
+def _weight(agreement: Agreement, one: _Try) -> tuple[bool, float]:
     share = max(agreement.train_fraction, agreement.evaluation_fraction)
-    return agreement.proves(_places(alignment)), agreement.gained * share
+    return agreement.proves(backed=one.backed), agreement.gained * share
 
 
-def _implied(train: View, evaluation: View, alike: Alike) -> list[Matrix]:
+def _implied(train: View, evaluation: View, alike: Alike | None) -> list[Matrix]:
     """The transforms that two hashes imply, with borders trimmed as the hashes had them."""
+    if alike is None:
+        return []
     ours = train.content()[0] if alike.query_trimmed else _whole(train)
     theirs = evaluation.content()[0] if alike.evaluation_trimmed else _whole(evaluation)
     return [implied_transform(alike.orientation, theirs, ours)]
+
+
+def _over(evaluation: View, train: View, orientation: int) -> Matrix:
+    """The transform that lays one whole view over the other."""
+    return implied_transform(orientation, _whole(evaluation), _whole(train))
+
+
+def _framed(matrix: Matrix, train: View, evaluation: View) -> Matrix | None:
+    """The transform that lays one frame exactly over the other, if this one nearly does."""
+    height, width = evaluation.gray.shape
+    corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1.0]])
+    corners[:, :2] -= 0.5
+    limit = MAX_OFF_FRAME * float(np.hypot(*train.gray.shape))
+    for orientation in range(len(ORIENTATIONS)):
+        exact = _over(evaluation, train, orientation)
+        if np.abs((corners @ (matrix - exact).T)[:, :2]).max() <= limit:
+            return exact
+    return None
 
 
 def _whole(view: View) -> tuple[int, int, int, int]:
@@ -187,10 +215,10 @@ def _proven(
     train: View,
     evaluation: View,
     agreement: Agreement,
-    matrix: Matrix,
-    alignment: Alignment | None,
+    one: _Try,
     alike: Alike | None,
 ) -> Judgement:
+    matrix, alignment = one.matrix, one.alignment
     # A border is nothing of the picture: inside a frame the whole picture may be.
     ours = min(1.0, agreement.train_fraction / train.content()[1])
     theirs = min(1.0, agreement.evaluation_fraction / evaluation.content()[1])

@@ -17,6 +17,7 @@ pictures take more than twice the time.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -282,6 +283,9 @@ def measure_speed(photos: Sequence[Path], *, workers: int, coco: bool) -> int:
     """Prints what a proof takes, part by part; returns the exit status."""
     num_train, num_evaluation = sum(TRAIN_SIZES.values()), sum(EVALUATION_SIZES.values())
     print(f"a proof of {num_train:,} training pictures; E: extrapolated", flush=True)
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        print(f"the machine is busy (load {load:.1f}): times will be too long", flush=True)
     means = describing(photos, workers)
     for size, (train, evaluation) in means.items():
         print(
@@ -311,9 +315,12 @@ def measure_speed(photos: Sequence[Path], *, workers: int, coco: bool) -> int:
     bad = False
     base = _seconds_of_search(pool, num_evaluation, whole, workers)
     twice = _seconds_of_search(pool, 2 * num_evaluation, whole, workers)
-    growth = twice[0] / base[0]
+    growth, each = twice[1] / base[1], twice[0] / base[0]
     bad |= growth > GROWTH
-    print(f"twice the evaluation pictures: {growth:.2f} times the time, {_held(growth <= GROWTH)}")
+    print(
+        f"twice the evaluation pictures: the search takes {growth:.2f} times as long (E), a picture"
+        f" in the index {each:.2f} times: {_held(growth <= GROWTH)}"
+    )
     total = features + collected + base[1] + planted
     bad |= not _tell("search", base[1], SEARCH_MINUTES)
     bad |= not _tell("whole proof", total, PROOF_MINUTES)

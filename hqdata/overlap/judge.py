@@ -30,8 +30,10 @@ MAX_HOLE = 0.055
 MANY_PLACES = 10
 """Places in which features agree that back a transform."""
 
-WEAK_SCORE = 0.15
-"""Share of the windows that has to agree where nothing backs a transform."""
+UNBACKED_SCORE, UNBACKED_SHARED = 0.3, 0.08
+"""Shares of the windows and of the common region that have to agree where nothing backs the
+transform that features propose: two bottles of one brand, two photographs of one wall stay below.
+"""
 
 MAX_OFF_FRAME = 0.03
 """How far the corners of two frames laid over one another may lie apart, as a share of the
@@ -130,8 +132,8 @@ def judge(
         agreement = compare(train.gray, evaluation.gray, one.matrix)
         if agreement is None:
             continue
-        if one.alignment is not None and not one.backed and agreement.score < WEAK_SCORE:
-            continue  # few features and few pixels: two photographs of one wall, one poster
+        if one.alignment is not None and not one.backed and _is_little(agreement):
+            continue
         if best is None or _weight(agreement, one) > _weight(*best):
             best = (agreement, one)
         if agreement.proves() and agreement.score >= 0.95 and agreement.train_fraction > 0.9:
@@ -168,11 +170,15 @@ def judge_fingerprints(alike: Alike | None, alignments: Sequence[Alignment]) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Try:
-    """A transform of views to be tried on the pixels, what proposed it, and whether it is backed."""
+    """A transform of views to be tried, what proposed it, and whether something backs it."""
 
     matrix: Matrix
     alignment: Alignment | None
     backed: bool
+
+
+def _is_little(agreement: Agreement) -> bool:
+    return agreement.score < UNBACKED_SCORE or agreement.shared < UNBACKED_SHARED
 
 
 def _weight(agreement: Agreement, one: _Try) -> tuple[bool, float]:

@@ -324,9 +324,7 @@ def report(rows: Sequence[Row], photos: Sequence[Path]) -> int:
     methods = list(rows[0].found)
     print("\n".join(("", *recall_table(rows, methods), "", *methods_table(rows, methods))))
     hints = sum(row.hints for row in rows)
-    print(
-        f"\nours mentions {hints:,} pairs with other photographs as hints, which count as nothing"
-    )
+    print(f"\nhints of ours at other photographs, which count as nothing: {hints:,}")
     for row in rows:
         if row.missed:
             names = ", ".join(photos[n].name for n in row.missed[:_EXAMPLES])

@@ -81,22 +81,31 @@ def noise_tile(kind: str) -> U8:
 
 
 def tiled(rng: np.random.Generator, kind: str, width: int, height: int, zoom: float = 1.0) -> U8:
-    """Return (height, width) uint8 noise cut from a tile at a random place, enlarged by zoom."""
-    tile = noise_tile(kind)
+    """Return (height, width) uint8 noise laid together from two cuts of a tile, enlarged by zoom.
+
+    One cut alone would be found again in other pictures: they would overlap.
+    """
     wide, high = math.ceil(width / zoom) + 1, math.ceil(height / zoom) + 1
+    one, other = _cut(rng, kind, wide, high), _cut(rng, kind, wide, high)
+    share = math.sqrt(0.5)  # of independent noise, so that the spread stays the same
+    cut = u8(cv2.addWeighted(one, share, other, share, 128 * (1 - 2 * share)))
+    if zoom == 1.0:
+        return cut[:height, :width]
+    return u8(cv2.resize(cut, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+def _cut(rng: np.random.Generator, kind: str, wide: int, high: int) -> U8:
+    """Return (high, wide) uint8 cut from a tile at a random place, which wraps around."""
+    tile = noise_tile(kind)
     # A cut that fits into the tile need not wrap, which spares small pictures a large copy.
     x = int(rng.integers(TILE - wide + 1 if wide <= TILE else TILE))
     y = int(rng.integers(TILE - high + 1 if high <= TILE else TILE))
     if kind != "fibre" and rng.random() < 0.5:
         tile = u8(tile.T)
     if x + wide <= TILE and y + high <= TILE:
-        cut = tile[y : y + high, x : x + wide]
-    else:
-        many = cv2.repeat(tile, (y + high - 1) // TILE + 1, (x + wide - 1) // TILE + 1)
-        cut = u8(many)[y : y + high, x : x + wide]
-    if zoom == 1.0:
-        return cut[:height, :width]
-    return u8(cv2.resize(cut, (width, height), interpolation=cv2.INTER_LINEAR))
+        return tile[y : y + high, x : x + wide]
+    many = cv2.repeat(tile, (y + high - 1) // TILE + 1, (x + wide - 1) // TILE + 1)
+    return u8(many)[y : y + high, x : x + wide]
 
 
 def fractal(

@@ -51,6 +51,7 @@ class Limits:
     Attributes:
         patch: windows of the largest connected patch that agrees. They overlap: 40 are some 45 by
             45 pixels of a frame of 256.
+        likeness: correlation that half of the agreeing windows exceed.
         gained: windows that agree as the pictures lie and not when they are shifted.
         ratio: of these, for each window that agrees only when shifted. Copies with half of them
             covered have more than twenty, two photographs of one wall have four.
@@ -58,6 +59,9 @@ class Limits:
         shared: share of the common region that agrees: less is a logo that two pictures carry.
         extent: share of the common region's width and height that the agreeing patches span: a
             footer that two pictures carry is a strip.
+        likeness: correlation that half of the agreeing windows exceed. Two drawings after one
+            pattern, two bicycles of one make agree in outline and so come to 0.92; copies at JPEG
+            quality 40 and half the size come to 0.97.
     """
 
     patch: int
@@ -66,11 +70,17 @@ class Limits:
     score: float
     shared: float
     extent: float
+    likeness: float
 
 
-ALONE = Limits(patch=40, gained=30, ratio=6, score=0.06, shared=0.03, extent=0.25)
-BACKED = Limits(patch=24, gained=20, ratio=3, score=0.035, shared=0.03, extent=0.17)
-"""Where local features agree in many places, or on laying one frame exactly over the other."""
+ALONE = Limits(40, 30, ratio=6, score=0.06, shared=0.03, extent=0.25, likeness=0.94)
+"""Where nothing backs a transform but the features that proposed it."""
+
+BACKED = Limits(24, 20, ratio=3, score=0.035, shared=0.03, extent=0.17, likeness=0.94)
+"""Where local features agree on it in many places."""
+
+FRAMED = Limits(24, 20, ratio=3, score=0.035, shared=0.03, extent=0.17, likeness=0.9)
+"""Where it lays one frame exactly over the other."""
 
 _NOISE = 1.5
 _FIXED = ((0, 9), (9, 0), (0, -9), (-9, 0))
@@ -93,6 +103,7 @@ class Agreement:
         patch: how many windows the largest connected patch of agreeing windows has.
         extent: of the box around all agreeing patches, the share of the common region's width or
             height, whichever is less.
+        likeness: correlation that half of the agreeing windows exceed.
         gained: windows that agree as the pictures lie and do not when they are shifted against each
             other, in the least favourable of four directions.
         lost: windows that agree only when shifted in that direction.
@@ -106,6 +117,7 @@ class Agreement:
     agreeing: int
     patch: int
     extent: float
+    likeness: float
     gained: int
     lost: int
     train_fraction: float
@@ -119,7 +131,7 @@ class Agreement:
         """Share of what can be compared that agrees, 0 to 1."""
         return self.agreeing / self.windows if self.windows else 0.0
 
-    def proves(self, *, backed: bool = False) -> bool:
+    def proves(self, limits: Limits | None = None) -> bool:
         """Whether the two pictures show the same pixels, by chance next to never.
 
         Either nearly everything agrees, or a connected patch does that is large, spread out, and
@@ -127,10 +139,10 @@ class Agreement:
         shifted: what agrees either way, a plain sky or the edge of a wall, counts for nothing.
 
         Args:
-            backed: whether the transform is backed by more than the pixels, so that they have less
-                left to prove.
+            limits: what a part has to show: the less, the more backs the transform. `ALONE` if
+                nothing does.
         """
-        limits = BACKED if backed else ALONE
+        limits = limits or ALONE
         whole = self.windows >= MIN_WINDOWS and self.score >= MIN_SCORE
         if whole and self.gained >= max(self.windows / 10, ALONE.ratio * self.lost):
             return True
@@ -140,6 +152,7 @@ class Agreement:
             and self.score >= limits.score
             and self.shared >= limits.shared
             and self.extent >= limits.extent
+            and self.likeness >= limits.likeness
         )
 
 
@@ -177,13 +190,14 @@ def compare(train: Gray, evaluation: Gray, matrix: Matrix) -> Agreement | None:
     patches = _opened(agrees)
     patch, score = _largest_patch(patches), agrees.sum() / max(1, compared.sum())
     # The controls take longest: only what could be a proof is put to them.
-    doubtful = score < MIN_SCORE and (patch < BACKED.patch or score < BACKED.score)
+    doubtful = score < MIN_SCORE and (patch < FRAMED.patch or score < FRAMED.score)
     gained, lost = (0, 0) if doubtful else _gained_and_lost(windows, agrees)
     return Agreement(
         windows=int(compared.sum()),
         agreeing=int(agrees.sum()),
         patch=patch,
         extent=_extent(patches, windows.whole),
+        likeness=float(np.median(correlation[agrees])) if agrees.any() else 0.0,
         gained=gained,
         lost=lost,
         train_fraction=min(1.0, area / (width * height)),

@@ -39,6 +39,7 @@ def thresholds() -> dict[str, float]:
         "window_differs": agreement.DIFFERS,
         **{f"alone_{name}": value for name, value in asdict(agreement.ALONE).items()},
         **{f"backed_{name}": value for name, value in asdict(agreement.BACKED).items()},
+        **{f"framed_{name}": value for name, value in asdict(agreement.FRAMED).items()},
         "backed_places": judge.MANY_PLACES,
         "backed_off_frame": judge.MAX_OFF_FRAME,
         "unbacked_score": judge.UNBACKED_SCORE,

@@ -12,7 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hqdata.fingerprint import ORIENTATIONS, trim_borders
-from hqdata.overlap.agreement import MIN_SCORE, Agreement, compare
+from hqdata.overlap.agreement import (
+    ALONE,
+    BACKED,
+    FRAMED,
+    MIN_SCORE,
+    Agreement,
+    Limits,
+    compare,
+)
 from hqdata.overlap.features import to_gray
 from hqdata.overlap.geometry import Alignment, Matrix
 from hqdata.overlap.hashes import MATCH_BITS, Alike, implied_transform
@@ -115,30 +123,30 @@ def judge(
         alike: what their hashes say, or None.
         alignments: what their features say, at full size, the best first.
     """
-    tried = [_Try(matrix, None, False) for matrix in _implied(train, evaluation, alike)]
+    tried = [_Try(matrix, None, ALONE) for matrix in _implied(train, evaluation, alike)]
     if alike is None and not alignments:
         # Nothing but a name or a wish connects them: try the plain and the mirrored picture.
-        tried += [_Try(_over(evaluation, train, o), None, False) for o in (0, 5)]
+        tried += [_Try(_over(evaluation, train, o), None, ALONE) for o in (0, 5)]
     into, out = np.linalg.inv(train.to_full()), evaluation.to_full()
     for alignment in alignments:
         matrix = into @ alignment.matrix @ out
         framed = _framed(matrix, train, evaluation)
-        backed = framed is not None or alignment.places >= MANY_PLACES
-        tried.append(_Try(matrix, alignment, backed))
+        limits = BACKED if alignment.places >= MANY_PLACES else ALONE
+        tried.append(_Try(matrix, alignment, limits if framed is None else FRAMED))
         if framed is not None:
-            tried.append(_Try(framed, alignment, True))
+            tried.append(_Try(framed, alignment, FRAMED))
     best: tuple[Agreement, _Try] | None = None
     for one in tried:
         agreement = compare(train.gray, evaluation.gray, one.matrix)
         if agreement is None:
             continue
-        if one.alignment is not None and not one.backed and _is_little(agreement):
+        if one.alignment is not None and one.limits is ALONE and _is_little(agreement):
             continue
         if best is None or _weight(agreement, one) > _weight(*best):
             best = (agreement, one)
         if agreement.proves() and agreement.score >= 0.95 and agreement.train_fraction > 0.9:
             break
-    if best is not None and best[0].proves(backed=best[1].backed):
+    if best is not None and best[0].proves(best[1].limits):
         return _proven(train, evaluation, *best, alike)
     if best is not None and alike is not None and alike.distance <= MATCH_BITS:
         return _bare(train, evaluation, best[0], best[1].matrix, alike)
@@ -170,11 +178,11 @@ def judge_fingerprints(alike: Alike | None, alignments: Sequence[Alignment]) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Try:
-    """A transform of views to be tried, what proposed it, and whether something backs it."""
+    """A transform of views to be tried, what proposed it, and what a part has to show then."""
 
     matrix: Matrix
     alignment: Alignment | None
-    backed: bool
+    limits: Limits
 
 
 def _is_little(agreement: Agreement) -> bool:
@@ -183,7 +191,7 @@ def _is_little(agreement: Agreement) -> bool:
 
 def _weight(agreement: Agreement, one: _Try) -> tuple[bool, float]:
     share = max(agreement.train_fraction, agreement.evaluation_fraction)
-    return agreement.proves(backed=one.backed), agreement.gained * share
+    return agreement.proves(one.limits), agreement.gained * share
 
 
 def _implied(train: View, evaluation: View, alike: Alike | None) -> list[Matrix]:

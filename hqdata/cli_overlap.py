@@ -161,11 +161,11 @@ def verify_no_overlap(
     for table in render_tables(found):
         out_console.print(table)
     for line in conclusion(found):
-        out_console.print(line, markup=False)
-    out_console.print(f"report: {report}", markup=False)
+        out_console.print(line, markup=False, soft_wrap=True)
+    out_console.print(f"report: {report}", markup=False, soft_wrap=True)
     if html is not None:
-        out_console.print(f"page: {html}", markup=False)
+        out_console.print(f"page: {html}", markup=False, soft_wrap=True)
     if found.verdict == "overlap":
-        out_console.print(f"to build without them: {command}", markup=False)
+        out_console.print(f"to build without them: {command}", markup=False, soft_wrap=True)
     status = {"clean": 0, "overlap": EXIT_DATA, "incomplete": EXIT_NOT_PROVABLE}
     raise typer.Exit(status[found.verdict])

@@ -53,7 +53,8 @@ def jpeg(pixels: Pixels, quality: int) -> Pixels:
     """The picture after a round trip through JPEG."""
     flags = [cv2.IMWRITE_JPEG_QUALITY, quality]
     _, data = cv2.imencode(".jpg", np.ascontiguousarray(pixels[..., ::-1]), flags)
-    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), np.uint8)
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    return np.asarray(cv2.cvtColor(np.asarray(decoded), cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def resize(pixels: Pixels, width: int, height: int) -> Pixels:
@@ -116,11 +117,11 @@ def _sharpen(given: Given) -> Pixels:
 
 
 def _mirrored(given: Given) -> Pixels:
-    return np.array(given.picture[:, ::-1])
+    return np.array(given.picture[:, ::-1], order="C")
 
 
 def _quarter_turn(given: Given) -> Pixels:
-    return np.array(np.rot90(given.picture, int(given.rng.choice([1, 3]))))
+    return np.array(np.rot90(given.picture, int(given.rng.choice([1, 3]))), order="C")
 
 
 def _bordered(given: Given) -> Pixels:

@@ -32,6 +32,8 @@ MAX_CANDIDATES = 24
 
 _TURNS = 12
 _OCTAVES = 12
+_BIN_OCTAVES = 4 * _OCTAVES + 2
+_NUM_BINS = 2 * _TURNS * _BIN_OCTAVES
 _CELLS_PROBED = 4
 _ROWS_PER_CELL = 512
 _MIN_CELLS, _MAX_CELLS = 1, 8192
@@ -134,15 +136,16 @@ class LocalIndex:
         order = np.argsort(pair, kind="stable")
         query, answer, pair = query[order], answer[order], pair[order]
         flipped = flipped[order]
-        bins = _bins(self._frames[answer], frames[query], flipped)
         first = np.flatnonzero(np.r_[True, np.diff(pair) != 0]) if len(pair) else np.empty(0, int)
         last = np.r_[first[1:], len(pair)]
         enough = last - first >= MIN_VOTES
+        group = np.repeat(np.arange(len(first)), last - first)
+        chosen = enough[group]
+        bins = _bins(self._frames[answer[chosen]], frames[query[chosen]], flipped[chosen])
+        votes = _votes(group[chosen], bins, query[chosen], len(first))
         found: dict[int, list[Candidate]] = {}
-        for low, high in zip(first[enough], last[enough], strict=True):
-            votes = _votes(bins[low:high], query[low:high])
-            if votes < MIN_VOTES:
-                continue
+        for number in np.flatnonzero(votes >= MIN_VOTES):
+            low, high = first[number], last[number]
             code, is_mirrored = divmod(int(pair[low]), 2)
             train, evaluation = divmod(code, len(self._begin))
             found.setdefault(train, []).append(
@@ -150,7 +153,7 @@ class LocalIndex:
                     train,
                     evaluation,
                     bool(is_mirrored),
-                    votes,
+                    int(votes[number]),
                     query[low:high] - begin[train],
                     answer[low:high] - self._begin[evaluation],
                 )
@@ -172,15 +175,27 @@ def _bins(evaluation: Frames, train: Frames, flipped: NDArray[np.bool_]) -> Ints
     turns = turns % _TURNS + np.array([[0], [_TURNS]])
     octaves = np.clip(np.floor(octave), 0, 2 * _OCTAVES).astype(np.int64)
     shifted = np.clip(np.floor(octave + 0.5), 0, 2 * _OCTAVES).astype(np.int64) + 2 * _OCTAVES + 1
-    width = 4 * _OCTAVES + 2
-    return np.stack([t * width + o for t in turns for o in (octaves, shifted)], axis=1)
+    return np.stack([t * _BIN_OCTAVES + o for t in turns for o in (octaves, shifted)], axis=1)
 
 
-def _votes(bins: Ints, query: Ints) -> int:
-    """The most features of the training picture that one bin has; each counts once."""
-    spread = np.max(query) - np.min(query) + 1
-    unique = np.unique(bins * spread + (query - np.min(query))[:, None])
-    return int(np.unique(unique // spread, return_counts=True)[1].max())
+def _votes(group: Ints, bins: Ints, query: Ints, number: int) -> Ints:
+    """int64 (number,): the most features of the training picture that one bin of a group has.
+
+    Args:
+        group: int64 (n,), the pair of pictures that each match is of.
+        bins: int64 (n, 4).
+        query: int64 (n,), the training feature of each match; it counts once in a bin.
+        number: of groups.
+    """
+    most = np.zeros(number, np.int64)
+    if not len(group):
+        return most
+    where = group[:, None] * _NUM_BINS + bins
+    span = int(query.max()) + 1
+    once = np.unique(where * span + query[:, None]) // span
+    places, counts = np.unique(once, return_counts=True)
+    np.maximum.at(most, places // _NUM_BINS, counts)
+    return most
 
 
 def _build(rows: Bytes, cells: int, seed: int) -> Any:

@@ -19,6 +19,9 @@ from hqdata.overlap.hashes import Alike, HashIndex
 from hqdata.overlap.judge import Judgement, View, judge, judge_fingerprints
 from hqdata.overlap.local import Candidate, LocalIndex
 
+MIN_VOTES_STRETCHED = 8
+"""Votes from which on it is worth while to ask whether a copy was squashed."""
+
 MIN_ALIGNED = 4
 """Places in which features have to agree before pixels are looked at for their sake."""
 
@@ -148,4 +151,5 @@ class Searcher:
             query.features.frames[candidate.train_features],
             is_mirrored=candidate.is_mirrored,
             diagonal=float(np.hypot(query.width, query.height)),
+            stretched=candidate.votes >= MIN_VOTES_STRETCHED,
         )

@@ -129,30 +129,11 @@ class TestEveryEdit:
         assert changes(edit, noise(*size))
 
 
-SMALL = [
-    pytest.param(
-        edit,
-        id=edit.name,
-        marks=[
-            pytest.mark.xfail(
-                strict=True, reason="below some 70 pixels the blur rounds down to no blur at all"
-            )
-        ]
-        if edit.name == "blurred"
-        else [],
-    )
-    for edit in EDITS
-]
-
-
-@pytest.mark.parametrize("edit", SMALL)
+@every_edit
 def test_every_edit_changes_small_pictures(edit: Edit) -> None:
     assert changes(edit, noise(8, 8))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="np.ascontiguousarray copies nothing where a view is contiguous already"
-)
 @pytest.mark.parametrize("name", ["mirrored", "cropped to 60%"])
 def test_a_picture_one_pixel_wide_is_left_alone_too(name: str) -> None:
     (edit,) = (edit for edit in EDITS if edit.name == name)

@@ -133,6 +133,7 @@ def verify_no_overlap(
     workers: Workers = None,
 ) -> None:
     """Prove that no picture of a data set is in an evaluation set, or show those that are."""
+    from hqdata.overlap.report import forget_report
     from hqdata.overlap.verify import VerifyOptions, verify
 
     options = VerifyOptions(
@@ -154,6 +155,7 @@ def verify_no_overlap(
 
             write_page(found, dataset, items, html, report_path=report, build_command=command)
 
+    forget_report(report)
     with reporting() as reporter:
         found = verify(path, data_root, options, reporter=reporter, finish=finish)
     from hqdata.report.overlap_table import conclusion, render_tables

@@ -32,6 +32,12 @@ from hqdata.sources.discover import describe_archive, parse_use
 from hqdata.sources.layouts import IMAGE_SUFFIXES, FolderGroup, TreeIndex
 from hqdata.storage import FileRef, Tree, suffix_of
 
+_NEVER_PICTURES = frozenset(
+    {".txt", ".md", ".rst", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".html"}
+    | {".pdf", ".mat", ".npy", ".npz", ".pkl", ".py", ".sh", ".log", ".parquet", ".db", ".ini"}
+)
+"""What lies beside pictures and is none."""
+
 
 @dataclass(frozen=True, slots=True)
 class EvaluationPicture:
@@ -126,7 +132,19 @@ def find_evaluation(
         UserError: an unknown name, a path that is none, an option that does not fit.
         AmbiguousSourceError: a set lies in several places, with different pictures.
     """
-    named = {target.name: target for target in (find_target(t, data_root) for t in targets)}
+    named: dict[str, Target] = {}
+    for target in (find_target(text, data_root) for text in targets):
+        known = named.setdefault(target.name, target)
+        if target.fingerprints is not None and known.folder is None and known.fingerprints is None:
+            named[target.name] = target  # a file given for a set of the recipe stands in for it
+        elif known.fingerprints is not None and target.folder is None and not target.fingerprints:
+            continue
+        elif known != target:
+            raise UserError(
+                f"two different places are both called {target.name!r}",
+                expected="one name for one set of pictures",
+                do="rename one of the folders, or leave one of them out",
+            )
     finder = _Finder(data_root, reporter, dict(expect or {}), subset)
     if any(target.manifest or target.image_set for target in named.values()):
         finder.look_through(use, {target.source for target in named.values()})
@@ -253,6 +271,7 @@ class _Finder:
         problems += [
             f"{bad.archive}: {bad.member} is left alone: {bad.reason}" for bad in tree.bad_members
         ]
+        problems += _no_pictures(tree)
         return self._source(target, str(folder), files, [], problems)
 
     def _source(
@@ -311,6 +330,19 @@ def _scan(root: Path, reporter: Reporter) -> Tree:
     tree = scan(root, on_archive=on_archive)
     reporter.finish()
     return tree
+
+
+def _no_pictures(tree: Tree) -> Iterator[str]:
+    """A sentence about files that may be pictures in a format that is not read."""
+    others = [
+        f"{part.path}/{name}"
+        for part in tree.folders
+        for name in part.files
+        if suffix_of(name) not in IMAGE_SUFFIXES and suffix_of(name) not in _NEVER_PICTURES
+    ]
+    if others:
+        shown = ", ".join(sorted(others)[:3])
+        yield f"{len(others):,} files have no name of a picture that is read here: {shown}"
 
 
 def _plain_use(value: str) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 from dataclasses import asdict
+from functools import lru_cache
 
 import cv2
 import faiss
@@ -14,7 +17,7 @@ from hqdata.overlap import agreement, features, geometry, hashes, judge, local, 
 from hqdata.overlap.fingerprints import FORMAT_VERSION
 
 SEARCH_VERSION = 1
-"""Counts up when the same pictures would give other pairs though no number below has changed."""
+"""Counts up when the same pictures would give other pairs."""
 
 
 def thresholds() -> dict[str, float]:
@@ -63,3 +66,12 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "opencv": cv2.__version__,
     }
+
+
+@lru_cache(maxsize=1)
+def code_digest() -> str:
+    """SHA-256 of the source of the search: what another source has found is not taken for ours."""
+    value = hashlib.sha256()
+    for module in (agreement, features, geometry, hashes, judge, local, search):
+        value.update(inspect.getsource(module).encode())
+    return value.hexdigest()

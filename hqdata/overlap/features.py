@@ -38,6 +38,8 @@ even where the other half is the sharper one.
 _SURPLUS = 2.5
 """Features described for each one kept, so that the cells have a choice."""
 
+_MIRRORED_AT_ONCE = 65_536
+
 Bytes = NDArray[np.uint8]
 Frames = NDArray[np.float32]
 
@@ -163,7 +165,11 @@ def binarise(descriptors: NDArray[np.float32]) -> Bytes:
 
 def mirrored(codes: Bytes) -> Bytes:
     """The codes that the same features have in the mirrored picture, uint8 (n, 32)."""
-    return np.packbits(np.unpackbits(codes, axis=1)[:, _MIRROR], axis=1)
+    result = np.empty_like(codes)
+    for begin in range(0, len(codes), _MIRRORED_AT_ONCE):  # bits take eight times the room of bytes
+        part = slice(begin, begin + _MIRRORED_AT_ONCE)
+        result[part] = np.packbits(np.unpackbits(codes[part], axis=1)[:, _MIRROR], axis=1)
+    return result
 
 
 def _mirror_permutation() -> NDArray[np.intp]:

@@ -72,43 +72,45 @@ class HashIndex:
             rows = np.stack([np.stack(plain), np.stack(trimmed)], axis=1)
             self._index.add(np.ascontiguousarray(rows.reshape(-1, HASH_BYTES)))
 
-    def search(self, hashes: NDArray[np.uint8]) -> list[Alike]:
+    def search(
+        self, hashes: NDArray[np.uint8], *, skip: NDArray[np.bool_] | None = None
+    ) -> list[Alike]:
         """Everything near, by query, the nearest first.
 
         Args:
             hashes: uint8 (n, 2, 32), of each picture as it is and without borders.
+            skip: bool (n, pictures searched for): pairs that are of no interest, or None.
         """
         if not self._index.ntotal or not len(hashes):
             return []
         queries = np.ascontiguousarray(hashes.reshape(-1, HASH_BYTES))
         limits, distances, rows = self._index.range_search(queries, MAX_BITS + 1)
-        best: dict[tuple[int, int], Alike] = {}
         number = np.repeat(np.arange(len(queries)), np.diff(limits).astype(np.int64))
-        for query, distance, row in zip(number, distances, rows, strict=True):
-            evaluation, form = divmod(int(row), 2 * self._orientations)
-            trimmed, orientation = divmod(form, self._orientations)
-            found = Alike(
-                int(query) // 2,
-                evaluation,
-                int(distance),
-                orientation,
-                bool(query % 2),
-                bool(trimmed),
+        query, query_trimmed = np.divmod(number, 2)
+        evaluation, form = np.divmod(rows.astype(np.int64), 2 * self._orientations)
+        trimmed, orientation = np.divmod(form, self._orientations)
+        if skip is not None and len(query):
+            kept = ~skip[query, evaluation]
+            query, query_trimmed, evaluation = query[kept], query_trimmed[kept], evaluation[kept]
+            trimmed, orientation, distances = trimmed[kept], orientation[kept], distances[kept]
+        # The nearest form of each pair; of equals the one without trimming, then the least turned.
+        order = np.lexsort((orientation, trimmed, query_trimmed, distances, evaluation, query))
+        pair = query[order] * (self._index.ntotal + 1) + evaluation[order]
+        best = order[np.r_[True, np.diff(pair) != 0]] if len(order) else order
+        best = best[np.lexsort((evaluation[best], distances[best], query[best]))]
+        first = np.r_[True, np.diff(query[best]) != 0] if len(best) else np.empty(0, bool)
+        begin = np.maximum.accumulate(np.where(first, np.arange(len(best)), 0))
+        return [
+            Alike(
+                int(query[n]),
+                int(evaluation[n]),
+                int(distances[n]),
+                int(orientation[n]),
+                bool(query_trimmed[n]),
+                bool(trimmed[n]),
             )
-            key = (found.query, found.evaluation)
-            if key not in best or _rank(found) < _rank(best[key]):
-                best[key] = found
-        kept: dict[int, list[Alike]] = {}
-        for found in sorted(best.values(), key=lambda a: (a.query, a.distance, a.evaluation)):
-            group = kept.setdefault(found.query, [])
-            if len(group) < MAX_CANDIDATES:
-                group.append(found)
-        return [found for group in kept.values() for found in group]
-
-
-def _rank(found: Alike) -> tuple[int, bool, bool, int]:
-    """The nearest wins; of equals the one without trimming, then the least turned."""
-    return found.distance, found.query_trimmed, found.evaluation_trimmed, found.orientation
+            for n in best[np.arange(len(best)) - begin < MAX_CANDIDATES]
+        ]
 
 
 def implied_transform(orientation: int, evaluation: Box, train: Box) -> Matrix:

@@ -150,6 +150,12 @@ def judge(
         return _proven(train, evaluation, *best, alike)
     if best is not None and alike is not None and alike.distance <= MATCH_BITS:
         return _bare(train, evaluation, best[0], best[1].matrix, alike)
+    if best is None and alike is not None and alike.distance <= MATCH_BITS:
+        reason = (
+            f"the hashes differ in {alike.distance} of 256 bits; the pictures are too small or too "
+            "narrow to be compared"
+        )
+        return Judgement("near", False, reason, None, None, None, None, None)
     return None
 
 

@@ -78,10 +78,11 @@ class LocalIndex:
         self._owner = np.repeat(np.arange(len(pictures)), np.diff(self._begin))
         self._frames = join_frames(pictures)
         self._number = len(self._owner)
-        codes = join_codes(pictures)
-        rows = np.concatenate([codes, mirrored(codes)]) if len(codes) else codes
-        cells = int(np.clip(len(rows) // _ROWS_PER_CELL, _MIN_CELLS, _MAX_CELLS))
-        self._index: Any = saved or _build(rows, cells, seed)
+        cells = int(np.clip(2 * self._number // _ROWS_PER_CELL, _MIN_CELLS, _MAX_CELLS))
+        if saved is None:
+            codes = join_codes(pictures)
+            saved = _build(np.concatenate([codes, mirrored(codes)]), cells, seed)
+        self._index: Any = saved
         self._index.nprobe = min(cells, _CELLS_PROBED)
 
     def save(self, path: Path) -> None:

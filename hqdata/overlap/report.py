@@ -139,8 +139,8 @@ class Recall(_Model):
 
     @property
     def held(self) -> bool:
-        """Whether something was planted and no more of it missed than is allowed."""
-        return self.planted > 0 and self.planted - self.found <= self.allowed_misses
+        """Whether something was planted and found, and no more missed than is allowed."""
+        return self.found > 0 and self.planted - self.found <= self.allowed_misses
 
 
 class OverlapReport(_Model):
@@ -242,6 +242,28 @@ def read_report(path: Path) -> OverlapReport:
         return OverlapReport.model_validate(document)
     except ValidationError as error:
         raise UserError("the report is not valid", where=path, expected=explain(error)) from error
+
+
+def forget_report(path: Path) -> None:
+    """Removes the report of an earlier run, so that a run that fails leaves no verdict behind.
+
+    Raises:
+        UserError: there is something else at the path, or it cannot be written to.
+    """
+    try:
+        if path.is_file() and b'"report_version"' in path.read_bytes()[:4096]:
+            path.unlink()
+        elif path.exists():
+            raise UserError(
+                "there is something that is no report of overlaps", where=path, do="name another"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, b"")
+        path.unlink()
+    except OSError as error:
+        raise UserError(
+            f"cannot write the report: {error.strerror}", where=path, do="name another --report"
+        ) from error
 
 
 def components(pairs: Iterable[Pair]) -> list[list[Pair]]:

@@ -6,6 +6,7 @@ and names the rest. Every proposal ends before the pixels of the two pictures.
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,13 @@ class Known:
     hashes: NDArray[np.uint8]
     hashes_trimmed: NDArray[np.uint8]
     features: LocalFeatures
+
+    def digest(self) -> str:
+        """SHA-256 of all of it."""
+        value = hashlib.sha256(f"{self.width}x{self.height}".encode())
+        for array in (self.hashes, self.hashes_trimmed, self.features.codes, self.features.frames):
+            value.update(np.ascontiguousarray(array).tobytes())
+        return value.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +117,8 @@ class Searcher:
         hashes = (
             np.stack([q.hashes for q in queries]) if queries else np.empty((0, 2, 32), np.uint8)
         )
-        for one in self._hashes.search(hashes):
-            if skip is None or not skip[one.query, one.evaluation]:
-                alike[one.query, one.evaluation] = one
+        for one in self._hashes.search(hashes, skip=skip):
+            alike[one.query, one.evaluation] = one
         aligned = self.align(queries, skip=skip)
         pairs = set(alike) | set(aligned)
         for number, others in (asked or {}).items():
@@ -133,6 +140,12 @@ class Searcher:
                 distance = None if near is None else near.distance
                 findings.append(Finding(query, known, judgement, distance))
         return findings
+
+    def as_query(self, number: int) -> Query:
+        """A picture searched for, as one that is searched with."""
+        known = self._known[number]
+        hashes = np.stack([known.hashes[0], known.hashes_trimmed[0]])
+        return Query(known.width, known.height, hashes, known.features)
 
     def align(
         self, queries: Sequence[Query], *, skip: NDArray[np.bool_] | None = None

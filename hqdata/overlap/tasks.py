@@ -55,6 +55,8 @@ class Context:
         files: where each of these pictures lies, None for those known by fingerprint only.
         own: for each of these pictures its row in the data set's table, if it is a training picture
             itself, else -1.
+        hidden: whether the pixels of these are kept from the judge: decoys stand in for pictures
+            that are known by fingerprint only.
         digest: of the pictures searched for and of everything else a finding depends on.
     """
 
@@ -63,6 +65,7 @@ class Context:
     index: Path
     files: tuple[EvaluationFile | None, ...]
     own: tuple[int, ...]
+    hidden: tuple[bool, ...]
     digest: str
 
 
@@ -83,7 +86,7 @@ class ShardTask:
 
     def key(self, context: Context) -> str:
         """Names everything that the findings depend on."""
-        value = [context.digest, self.pictures.shard.sha256, self.asked, self.within]
+        value = [context.digest, self.pictures.digest(), self.asked, self.within]
         return sha256_of(canonical_json(value))
 
 
@@ -187,7 +190,11 @@ def search_relatives(
         for number in task:
             if should_stop():
                 raise InterruptedBuildError("stopped", do="run the same command again to go on")
-            aligned = searcher.align([make_query(_colour(context, number, reader))])
+            if context.files[number] is None and context.own[number] < 0:
+                query = searcher.as_query(number)
+            else:
+                query = make_query(_colour(context, number, reader))
+            aligned = searcher.align([query])
             related = {
                 known
                 for (_, known), alignments in aligned.items()
@@ -243,6 +250,8 @@ def _views(context: Context) -> Callable[[int], View | None]:
     files, own = _evaluation_views(context.files), context.own
 
     def view(number: int) -> View | None:
+        if context.hidden[number]:
+            return None
         if own[number] >= 0:
             return View.of(train_pixels(_dataset(context.root), own[number]))
         return files(number)

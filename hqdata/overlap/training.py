@@ -51,6 +51,11 @@ class TrainPictures:
         """Number of pictures."""
         return len(self.keys)
 
+    def digest(self) -> str:
+        """Of the shard's bytes and of what the manifest says of its pictures."""
+        told = f"{self.shard.sha256} {self.rows} {self.keys} {self.sizes}".encode()
+        return hashlib.sha256(told + self.hashes.tobytes()).hexdigest()
+
 
 def by_shard(dataset: Dataset) -> list[TrainPictures]:
     """The pictures of every shard, in the manifest's order."""

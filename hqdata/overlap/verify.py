@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from hqdata.archives import spool_archive
-from hqdata.errors import CancelledError, HqdataError, UserError
-from hqdata.files import no_room, sha256_of
+from hqdata.errors import CancelledError, DatasetError, HqdataError, UserError
+from hqdata.files import no_room, sha256_file, sha256_of
+from hqdata.fingerprint import fingerprint_versions
 from hqdata.overlap import facts, self_test
 from hqdata.overlap.blocks import (
     Item,
@@ -34,9 +32,11 @@ from hqdata.overlap.features import LocalFeatures
 from hqdata.overlap.index_files import write_known
 from hqdata.overlap.pairs import asked_pairs, make_pairs
 from hqdata.overlap.report import EvaluationSet, OverlapReport, Pair, Recall, Unread, Verdict
+from hqdata.overlap.scratch import scratch_folder
 from hqdata.overlap.self_test import Result
 from hqdata.overlap.tasks import (
     Context,
+    Planted,
     ShardTask,
     search_planted,
     search_relatives,
@@ -47,7 +47,7 @@ from hqdata.parallel import run_tasks
 from hqdata.progress import Reporter
 from hqdata.sample import canonical_json
 from hqdata.shards.dataset import Dataset
-from hqdata.shards.names import STATE_DIR
+from hqdata.shards.names import DATASET_FILE, SAMPLES_FILE, STATE_DIR
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -127,9 +127,10 @@ def verify(
         CancelledError: it was stopped; the same call goes on.
     """
     dataset = Dataset.open(root)
+    _check_manifest(dataset)
     cache = options.cache or root / STATE_DIR / "overlap"
     try:
-        with _scratch(cache) as scratch:
+        with scratch_folder(cache) as scratch:
             run = _Run(dataset, data_root, options, reporter, cache, scratch, by_shard(dataset))
             report, items = _verify(run)
             finish(report, dataset, items)
@@ -146,30 +147,24 @@ def verify(
         ) from None
 
 
-@contextmanager
-def _scratch(cache: Path) -> Iterator[Path]:
-    """A folder for this run alone; those of runs that were killed go."""
-    cache.mkdir(parents=True, exist_ok=True)
-    for old in cache.glob("run-*"):
-        if not _is_alive(old.name.removeprefix("run-")):
-            shutil.rmtree(old, ignore_errors=True)
-    own = cache / f"run-{os.getpid()}"
-    shutil.rmtree(own, ignore_errors=True)
-    own.mkdir()
-    try:
-        yield own
-    finally:
-        shutil.rmtree(own, ignore_errors=True)
-
-
-def _is_alive(process: str) -> bool:
-    try:
-        os.kill(int(process), 0)
-    except (ValueError, ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
+def _check_manifest(dataset: Dataset) -> None:
+    """Refuses a table of samples that is not the manifest's, or hashes of another version."""
+    if sha256_file(dataset.root / SAMPLES_FILE) != dataset.info.samples_sha256:
+        raise DatasetError(
+            f"{SAMPLES_FILE} is not the one that {DATASET_FILE} describes",
+            where=dataset.root,
+            do=f"see what is damaged: hqdata check {dataset.root}",
+        )
+    ours, theirs = fingerprint_versions(), dataset.info.tool
+    other = [
+        f"{n} {theirs.get(n, 'unknown')}, here {v}" for n, v in ours.items() if theirs.get(n) != v
+    ]
+    if other:
+        raise DatasetError(
+            f"the hashes of the data set were made by other versions: {'; '.join(other)}",
+            where=dataset.root,
+            do="run the build that made it again with this version",
+        )
 
 
 def _verify(run: _Run) -> tuple[OverlapReport, list[Item]]:
@@ -181,7 +176,7 @@ def _verify(run: _Run) -> tuple[OverlapReport, list[Item]]:
     if options.within:
         for shard in run.shards:
             items += training_items(run.dataset, shard, _features(run, shard))
-    elif items and not any(item.is_readable for item in items):
+    elif not all(item.is_readable for item in items):
         items += decoys(run.dataset, run.shards, options.copies)
     containers = _spool(run, items)
     items = with_refs(items, containers)
@@ -202,7 +197,7 @@ def _verify(run: _Run) -> tuple[OverlapReport, list[Item]]:
         verdict=_verdict(run, sets, pairs, table, suspects),
         dataset=run.dataset.info.name,
         dataset_digest=run.dataset.info.digest,
-        num_train=len(run.dataset),
+        num_train=sum(len(shard) for shard in run.shards),
         within=options.within,
         evaluation=tuple(sets),
         missing=tuple(run.missing),
@@ -229,8 +224,10 @@ def _verdict(
         return "overlap"
     whole = not run.unread and not any(s.problems or not s.num_images for s in sets)
     searched = run.options.within or bool(sets)
+    # A likeness that no pixels could be asked about stands in the way.
+    open_question = any(p.kind == "near" and p.score is None for p in pairs)
     held = not suspects and all(row.held for row in table.values())
-    return "clean" if whole and searched and held else "incomplete"
+    return "clean" if whole and searched and held and not open_question else "incomplete"
 
 
 def _find(run: _Run) -> list[EvaluationSource]:
@@ -335,7 +332,10 @@ def _context(run: _Run, block: Sequence[Item], number: int) -> Context:
     depends_on = {
         "versions": facts.versions(),
         "thresholds": facts.thresholds(),
-        "pictures": [[item.set, item.name, *item.digests, item.own] for item in block],
+        "code": facts.code_digest(),
+        "pictures": [
+            [item.set, item.name, *item.digests, item.own, item.known.digest()] for item in block
+        ],
         "readable": [item.is_readable for item in block],
     }
     return Context(
@@ -344,6 +344,7 @@ def _context(run: _Run, block: Sequence[Item], number: int) -> Context:
         index=index,
         files=tuple(item.file for item in block),
         own=tuple(item.own for item in block),
+        hidden=tuple(item.is_decoy for item in block),
         digest=sha256_of(canonical_json(depends_on)),
     )
 
@@ -370,27 +371,21 @@ def _plant(
     run: _Run, context: Context, block: Sequence[Item]
 ) -> tuple[list[Result], list[self_test.Suspect]]:
     """The self-test in one block: what came of the copies, and the false pairs."""
-    candidates = _candidates(block)
-    if not candidates:
-        return [], []
-    copies = self_test.plan(candidates, run.options.copies)
+    # Evaluation pictures, and decoys for those that are known by fingerprint only: each kind is
+    # judged in its own way, so each is put to the test.
+    copies: list[Planted] = []
+    for is_decoy in (False, True):
+        those = [n for n, i in enumerate(block) if i.is_readable and i.is_decoy == is_decoy]
+        copies += self_test.plan(those, run.options.copies)
     results = _in_parts(run, context, copies, search_planted, "self-test: planted copies")
-    suspects = self_test.suspects(results)
+    # A decoy is a training picture: what it is paired with is an overlap, and reported as such.
+    suspects = [s for s in self_test.suspects(results) if not block[s.planted.known].is_decoy]
     if not suspects:
         return results, []
     relatives = _in_parts(
         run, context, self_test.doubtful(suspects), search_relatives, "self-test: doubtful pairs"
     )
     return results, self_test.false_pairs(suspects, dict(relatives))
-
-
-def _candidates(block: Sequence[Item]) -> list[int]:
-    """Pictures to plant copies of: evaluation pictures if any can be read."""
-    by_kind: dict[bool, list[int]] = defaultdict(list)
-    for number, item in enumerate(block):
-        if item.is_readable:
-            by_kind[item.is_decoy].append(number)
-    return by_kind[False] or by_kind[True]
 
 
 def _in_parts(

@@ -11,6 +11,7 @@ from rich.text import Text
 from hqdata.overlap.report import OverlapReport
 
 _SHOWN = 20
+_HINTS_SHOWN = 3
 
 
 def render_tables(report: OverlapReport) -> Iterator[Table]:
@@ -53,7 +54,8 @@ def _self_test(report: OverlapReport) -> Table:
 
 
 def _pairs(report: OverlapReport) -> Table:
-    shown = sorted(report.pairs, key=lambda p: not p.confirmed)[:_SHOWN]
+    proven = report.confirmed()[:_SHOWN]
+    shown = [*proven, *[pair for pair in report.pairs if not pair.confirmed][:_HINTS_SHOWN]]
     more = len(report.pairs) - len(shown)
     caption = f"and {more:,} more in the report" if more else None
     table = Table("training picture", "evaluation picture", "how", "evidence", caption=caption)

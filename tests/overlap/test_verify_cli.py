@@ -71,7 +71,7 @@ def mirrored_and_resized(picture: Path, other: Path) -> np.ndarray:
 
 def cropped(picture: Path, other: Path) -> np.ndarray:
     pixels = read(picture)
-    height, width = (round(side * 0.6**0.5) for side in pixels.shape[:2])
+    height, width = (round(side * 0.6) for side in pixels.shape[:2])
     return np.asarray(pixels[-height:, :width])
 
 
@@ -258,16 +258,20 @@ def test_an_empty_folder_proves_nothing(case: Case, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("one_edit")
-def test_fingerprints_stand_in_for_pictures(case: Case, tmp_path: Path) -> None:
+def test_fingerprints_stand_in_for_pictures(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A training picture is put into an evaluation set, and then only its fingerprints are left."""
     root = case.copy(tmp_path)
     twin = pictures_of(root / "MSRA10K_Imgs_GT")[0]
     target = pictures_of(root / "COIFT")[0]
     plant(target, read(twin), quality=80)
-    run("fingerprint", "coift", "--data-root", root, "--out", tmp_path, "--subset", expect=1)
-    (file,) = tmp_path.glob("*.parquet")
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "manifests" / "evaluation"
+    run("fingerprint", "coift", "--data-root", root, "--out", folder, "--subset", expect=1)
+    assert list(folder.glob("*.parquet"))
     shutil.rmtree(root / "COIFT")
-    _, report = case.verify(tmp_path, "--allow-missing", "--evaluation", file, root=root, expect=1)
+    _, report = case.verify(tmp_path, root=root, expect=1)
     assert report is not None
     (pair,) = report.confirmed()
     assert Path(pair.evaluation.name).name == target.name

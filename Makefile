@@ -6,7 +6,7 @@ RUN     = $(VENV)/bin/python -m
 
 .PHONY: help demo test lint types bench bench-build bench-overlap format clean
 help:
-	@echo "make demo    from nothing: stand-in pictures, shards, check, statistics page in $(DEMO)/"
+	@echo "make demo    from nothing: stand-in pictures, shards, check, pages, proof in $(DEMO)/"
 	@echo "make test    the whole test suite (its environment brings PyTorch: about 5 GB)"
 	@echo "make lint    ruff          make types   mypy --strict"
 	@echo "make bench   build rate beside a bare decode loop (bench-build), and what the search for"
@@ -44,7 +44,10 @@ demo: $(VENV)/.package
 	$(VENV)/bin/hqdata check $(DEMO)/evaluation
 	@echo "== what is in it"
 	$(VENV)/bin/hqdata stats $(DEMO)/shards --html $(DEMO)/stats.html
-	@echo "open $(DEMO)/stats.html in a browser"
+	@echo "== is any of it in an evaluation set? (the stand-in has but a part of these: --subset)"
+	$(VENV)/bin/hqdata verify-no-overlap $(DEMO)/shards --data-root $(DEMO)/data --subset --copies 8 \
+		--report $(DEMO)/overlap.json --html $(DEMO)/overlap.html
+	@echo "open $(DEMO)/stats.html and $(DEMO)/overlap.html in a browser"
 
 test: $(VENV)/.test
 	$(RUN) pytest

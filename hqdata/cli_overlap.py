@@ -89,6 +89,16 @@ def fingerprint(
     raise typer.Exit(EXIT_DATA if result.problems else 0)
 
 
+def _build_command(dataset: Dataset, data_root: Path, report: Path, *, subset: bool) -> str:
+    """The command that builds the data set without what a report names."""
+    words = ["hqdata", "build", "--out", str(dataset.root)]
+    if data_root != DEFAULT_DATA_ROOT:
+        words += ["--data-root", str(data_root)]
+    if dataset.info.name != "hqseg-44k":
+        words += ["--recipe", dataset.info.name]
+    return shlex.join([*words, *(["--subset"] if subset else []), "--remove", str(report)])
+
+
 def verify_no_overlap(
     path: Annotated[Path, typer.Argument(metavar="[SHARDS]", help="Folder of a data set.")] = Path(
         "shards"
@@ -146,9 +156,11 @@ def verify_no_overlap(
         copies=copies,
         cache=cache,
     )
-    command = f"hqdata build --out {shlex.quote(str(path))} --remove {shlex.quote(str(report))}"
+    command = ""
 
     def finish(found: OverlapReport, dataset: Dataset, items: Sequence[Item]) -> None:
+        nonlocal command
+        command = _build_command(dataset, data_root, report, subset=subset)
         found.write(report)
         if html is not None:
             from hqdata.overlap.pictures import write_page

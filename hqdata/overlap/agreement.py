@@ -79,7 +79,7 @@ ALONE = Limits(40, 30, ratio=6, score=0.06, shared=0.03, extent=0.25, likeness=0
 BACKED = Limits(24, 20, ratio=3, score=0.035, shared=0.03, extent=0.17, likeness=0.94)
 """Where local features agree on it in many places."""
 
-FRAMED = Limits(24, 20, ratio=3, score=0.035, shared=0.03, extent=0.17, likeness=0.9)
+FRAMED = Limits(16, 16, ratio=3, score=0.035, shared=0.025, extent=0.17, likeness=0.9)
 """Where it lays one frame exactly over the other."""
 
 _NOISE = 1.5

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hqdata.fingerprint import ORIENTATIONS, trim_borders
+from hqdata.fingerprint import ORIENTATIONS, Box, trim_borders
 from hqdata.overlap.agreement import (
     ALONE,
     BACKED,
@@ -81,11 +82,9 @@ class View:
         across, down = self.width / width, self.height / height
         return np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1.0]])
 
-    def content(self) -> tuple[tuple[int, int, int, int], float]:
-        """The box inside uniform borders in pixels of the view, and its share of the area."""
-        box = trim_borders(self.gray)
-        area = (box[2] - box[0]) * (box[3] - box[1])
-        return box, area / self.gray.size
+    def content(self) -> Box:
+        """The box inside uniform borders, in pixels of the view."""
+        return trim_borders(self.gray)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +203,8 @@ def _implied(train: View, evaluation: View, alike: Alike | None) -> list[Matrix]
     """The transforms that two hashes imply, with borders trimmed as the hashes had them."""
     if alike is None:
         return []
-    ours = train.content()[0] if alike.query_trimmed else _whole(train)
-    theirs = evaluation.content()[0] if alike.evaluation_trimmed else _whole(evaluation)
+    ours = train.content() if alike.query_trimmed else _whole(train)
+    theirs = evaluation.content() if alike.evaluation_trimmed else _whole(evaluation)
     return [implied_transform(alike.orientation, theirs, ours)]
 
 
@@ -227,8 +226,22 @@ def _framed(matrix: Matrix, train: View, evaluation: View) -> Matrix | None:
     return None
 
 
-def _whole(view: View) -> tuple[int, int, int, int]:
+def _whole(view: View) -> Box:
     return 0, 0, view.gray.shape[1], view.gray.shape[0]
+
+
+def _covered(box: Box, other: View, matrix: Matrix) -> float:
+    """Share of a box of a view that the other view covers, laid over it by the transform."""
+    height, width = other.gray.shape
+    corners = np.array([[0, 0, 1], [width, 0, 1], [width, height, 1], [0, height, 1.0]])
+    corners[:, :2] -= 0.5
+    laid = (corners @ matrix.T)[:, :2]
+    if np.linalg.det(matrix[:2, :2]) < 0:
+        laid = laid[::-1]
+    x0, y0, x1, y1 = (value - 0.5 for value in box)
+    edges = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float32)
+    area, _ = cv2.intersectConvexConvex(np.ascontiguousarray(laid, np.float32), edges)
+    return min(1.0, float(area) / ((x1 - x0) * (y1 - y0)))
 
 
 def _proven(
@@ -240,8 +253,8 @@ def _proven(
 ) -> Judgement:
     matrix, alignment = one.matrix, one.alignment
     # A border is nothing of the picture: inside a frame the whole picture may be.
-    ours = min(1.0, agreement.train_fraction / train.content()[1])
-    theirs = min(1.0, agreement.evaluation_fraction / evaluation.content()[1])
+    ours = _covered(train.content(), evaluation, matrix)
+    theirs = _covered(evaluation.content(), train, np.asarray(np.linalg.inv(matrix), np.float64))
     covered = agreement.hole >= MAX_HOLE or agreement.score < MIN_SCORE
     kind: Kind
     if covered:

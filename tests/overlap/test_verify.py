@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -115,10 +116,28 @@ class TestResume:
         assert case.verify(tmp_path).to_bytes() == first.to_bytes()
 
     def test_what_a_killed_run_left_goes(self, case: Case, tmp_path: Path) -> None:
-        left = tmp_path / "run-99999999"
-        (left / "index-0").mkdir(parents=True)
+        runs = tmp_path / "runs"
+        (runs / "0123" / "index-0").mkdir(parents=True)
+        (runs / "0123.lock").touch()
         case.verify(tmp_path)
-        assert not list(tmp_path.glob("run-*"))
+        assert not list(runs.iterdir())
+
+    def test_a_run_at_work_is_left_alone(self, case: Case, tmp_path: Path) -> None:
+        other = tmp_path / "runs" / "0123"
+        other.mkdir(parents=True)
+        with open(other.with_suffix(".lock"), "a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            case.verify(tmp_path)
+            assert other.is_dir()
+
+    def test_folders_of_others_in_the_cache_are_left_alone(
+        self, case: Case, tmp_path: Path
+    ) -> None:
+        theirs = tmp_path / "run-2024" / "model.pt"
+        theirs.parent.mkdir()
+        theirs.touch()
+        case.verify(tmp_path)
+        assert theirs.exists()
 
     def test_within_finds_each_pair_once(self, case: Case, tmp_path: Path) -> None:
         found = case.verify(tmp_path, within=True)
@@ -172,7 +191,7 @@ def start(case: Case, folder: Path) -> subprocess.Popen[str]:
 
 def await_scratch(process: subprocess.Popen[str], folder: Path) -> None:
     deadline = time.monotonic() + 60
-    while not list((folder / "cache").glob("run-*")):
+    while not list((folder / "cache" / "runs").glob("*")):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -191,7 +210,7 @@ class TestStopped:
         assert last.returncode == 1, said
         reference = case.verify(tmp_path / "reference").to_bytes()
         assert (tmp_path / "overlap.json").read_bytes() == reference
-        assert not list((tmp_path / "cache").glob("run-*"))
+        assert not list((tmp_path / "cache" / "runs").iterdir())
 
     def test_ctrl_c_says_how_to_go_on(self, case: Case, tmp_path: Path) -> None:
         process = start(case, tmp_path)
@@ -202,7 +221,7 @@ class TestStopped:
         assert process.returncode == 130, said
         assert "Traceback" not in said
         assert "again" in said
-        assert not list((tmp_path / "cache").glob("run-*"))
+        assert not list((tmp_path / "cache" / "runs").iterdir())
         assert not (tmp_path / "overlap.json").exists()
 
 

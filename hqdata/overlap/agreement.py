@@ -51,7 +51,6 @@ class Limits:
     Attributes:
         patch: windows of the largest connected patch that agrees. They overlap: 40 are some 45 by
             45 pixels of a frame of 256.
-        likeness: correlation that half of the agreeing windows exceed.
         gained: windows that agree as the pictures lie and not when they are shifted.
         ratio: of these, for each window that agrees only when shifted. Copies with half of them
             covered have more than twenty, two photographs of one wall have four.

@@ -50,6 +50,7 @@ def thresholds() -> dict[str, float]:
         "share_of_a_whole": judge.MIN_WHOLE,
         "hole_of_a_composite": judge.MAX_HOLE,
         "score_of_a_copy": agreement.MIN_SCORE,
+        "correlation_of_the_bare": judge.BARE_CORRELATION,
         "places_without_pixels": judge.MIN_PLACES,
     }
 

@@ -18,6 +18,7 @@ from hqdata.overlap.agreement import (
     BACKED,
     FRAMED,
     MIN_SCORE,
+    MIN_WINDOWS,
     Agreement,
     Limits,
     compare,
@@ -49,6 +50,9 @@ MAX_OFF_FRAME = 0.03
 diagonal. Chance transforms take corners anywhere; whoever pastes something over a picture leaves
 the rest where it was.
 """
+
+BARE_CORRELATION = 0.99
+"""Correlation of the whole common region in two copies of a picture too bare for windows."""
 
 MIN_PLACES = 24
 """Places in which features agree that stand in for pixels where there are only fingerprints. Among
@@ -302,14 +306,14 @@ def _bare(
 
     Nothing is concluded from a hash alone, but it is not hidden either.
     """
-    bare = agreement.windows < 16
+    bare = agreement.windows < MIN_WINDOWS
     why = (
         f"only {agreement.windows} windows have anything to compare"
         if bare
         else f"only {agreement.score:.0%} of what can be compared agrees"
     )
     # A bare picture, a disc on a plain ground say, has no windows but may agree as a whole.
-    confirmed = bare and agreement.whole >= 0.99
+    confirmed = bare and agreement.whole >= BARE_CORRELATION
     return Judgement(
         "near",
         confirmed,

@@ -44,6 +44,7 @@ def thresholds() -> dict[str, float]:
         **{f"backed_{name}": value for name, value in asdict(agreement.BACKED).items()},
         **{f"framed_{name}": value for name, value in asdict(agreement.FRAMED).items()},
         "backed_places": judge.MANY_PLACES,
+        "backed_tilt": judge.MAX_TILT,
         "backed_off_frame": judge.MAX_OFF_FRAME,
         "unbacked_score": judge.UNBACKED_SCORE,
         "unbacked_shared": judge.UNBACKED_SHARED,

@@ -40,6 +40,11 @@ MAX_HOLE = 0.055
 MANY_PLACES = 10
 """Places in which features agree that back a transform."""
 
+MAX_TILT = 0.2
+"""How far such a transform may turn or shear the axes of a picture off a quarter turn, as a
+tangent: copies lie straight or a little askew, and two drawings of wires agree at any angle.
+"""
+
 UNBACKED_SCORE, UNBACKED_SHARED = 0.3, 0.08
 """Shares of the windows and of the common region that have to agree where nothing backs the
 transform that features propose: two bottles of one brand, two photographs of one wall stay below.
@@ -134,7 +139,8 @@ def judge(
     for alignment in alignments:
         matrix = into @ alignment.matrix @ out
         framed = _framed(matrix, train, evaluation)
-        limits = BACKED if alignment.places >= MANY_PLACES else ALONE
+        backed = alignment.places >= MANY_PLACES and _tilt(matrix) <= MAX_TILT
+        limits = BACKED if backed else ALONE
         tried.append(_Try(matrix, alignment, limits if framed is None else FRAMED))
         if framed is not None:
             tried.append(_Try(framed, alignment, FRAMED))
@@ -228,6 +234,12 @@ def _framed(matrix: Matrix, train: View, evaluation: View) -> Matrix | None:
         if np.abs((corners @ (matrix - exact).T)[:, :2]).max() <= limit:
             return exact
     return None
+
+
+def _tilt(matrix: Matrix) -> float:
+    """Tangent of the larger angle by which the transform takes an axis off the nearest axis."""
+    smaller, larger = np.sort(np.abs(matrix[:2, :2]), axis=0)
+    return float((smaller / larger).max())
 
 
 def _whole(view: View) -> Box:

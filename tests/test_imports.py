@@ -13,6 +13,7 @@ import hqdata
 from support.builds import child_environment
 
 PACKAGE = Path(hqdata.__file__).resolve().parent
+TRAINER = PACKAGE.parent / "training"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "resources"),
@@ -27,36 +28,78 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 """Top-level modules and sub-packages, the lowest first; each may import its own layer and below."""
 
-RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+TRAINER_LAYERS: tuple[tuple[str, ...], ...] = (
+    ("config", "prompts", "uniforms", "metrics", "scores", "paper", "run_chart"),
+    ("distributed", "journal", "flags", "loss", "results", "page", "cli_common"),
+    ("model",),
+    ("data",),
+    ("snapshot", "eval_samples", "feature_cache", "inference"),
+    ("run_folder", "evaluation"),
+    ("pictures", "loading", "loop", "setup"),
+    ("observe",),
+    ("train", "evaluate", "predict"),
+)
+"""The same of the trainer."""
+
+RANK = {
+    f"{package}.{name}": rank
+    for package, layers in (("hqdata", LAYERS), ("training", TRAINER_LAYERS))
+    for rank, layer in enumerate(layers)
+    for name in layer
+}
 
 
-def _imports(path: Path) -> set[str]:
-    """Modules of this package that a file imports, as dotted names."""
+def _imports(path: Path, package: str) -> set[str]:
+    """Modules of a package that a file imports, as dotted names."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hqdata."):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{package}."):
             found.add(node.module or "")
         elif isinstance(node, ast.Import):
-            found |= {a.name for a in node.names if a.name.startswith("hqdata.")}
+            found |= {a.name for a in node.names if a.name.startswith(f"{package}.")}
     return found
 
 
-MODULES = {
-    ".".join(("hqdata", *path.relative_to(PACKAGE).with_suffix("").parts)): path
-    for path in sorted(PACKAGE.rglob("*.py"))
-    if path.name not in ("__init__.py", "__main__.py")
-}
+def _modules(root: Path) -> dict[str, Path]:
+    return {
+        ".".join((root.name, *path.relative_to(root).with_suffix("").parts)): path
+        for path in sorted(root.rglob("*.py"))
+        if path.name not in ("__init__.py", "__main__.py")
+    }
+
+
+def _unit(module: str) -> str:
+    """`hqdata.shards.writer` as `hqdata.shards`."""
+    return ".".join(module.split(".")[:2])
+
+
+DATA_MODULES, TRAINER_MODULES = _modules(PACKAGE), _modules(TRAINER)
+MODULES = DATA_MODULES | TRAINER_MODULES
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_imports_its_own_layer_and_below(name: str) -> None:
-    own = RANK[name.split(".")[1]]
-    for imported in _imports(MODULES[name]):
-        assert RANK[imported.split(".")[1]] <= own, f"{name} imports {imported}"
+    package = name.partition(".")[0]
+    for imported in _imports(MODULES[name], package):
+        assert RANK[_unit(imported)] <= RANK[_unit(name)], f"{name} imports {imported}"
+
+
+@pytest.mark.parametrize("name", TRAINER_MODULES)
+def test_the_trainer_meets_the_data_package_at_its_shards(name: str) -> None:
+    for imported in _imports(TRAINER_MODULES[name], "hqdata"):
+        assert RANK[_unit(imported)] <= RANK["hqdata.shards"], f"{name} imports {imported}"
+
+
+@pytest.mark.parametrize("name", DATA_MODULES)
+def test_the_data_package_knows_nothing_of_the_trainer(name: str) -> None:
+    assert _imports(DATA_MODULES[name], "training") == set()
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
-    graph = {name: _imports(path) & set(MODULES) for name, path in MODULES.items()}
+    graph = {
+        name: _imports(path, name.partition(".")[0]) & set(MODULES)
+        for name, path in MODULES.items()
+    }
     done: set[str] = set()
 
     def visit(name: str, trail: tuple[str, ...]) -> None:
@@ -71,7 +114,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 
 
 def test_the_data_package_imports_without_torch_and_without_the_loaders() -> None:
-    names = ", ".join(sorted(MODULES))
+    names = ", ".join(sorted(DATA_MODULES))
     heavy = ("torch", "datasets", "webdataset", "timm")
     code = f"import sys, {names}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run(

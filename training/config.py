@@ -46,9 +46,7 @@ what. The data set is the same by its digest, the checkpoint of SAM by its own.
 
 
 def _field(default: Any, group: str, text: str, **limits: Any) -> Any:
-    return Field(
-        default=default, description=text, json_schema_extra={"group": group}, **limits
-    )
+    return Field(default=default, description=text, json_schema_extra={"group": group}, **limits)
 
 
 class TrainConfig(BaseModel):
@@ -56,9 +54,13 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    shards: str = _field("shards", "data", "data set to train on: a folder, or a URL (http, s3, hf)")
+    shards: str = _field(
+        "shards", "data", "data set to train on: a folder, or a URL (http, s3, hf)"
+    )
     eval_shards: str | None = _field(
-        None, "data", "data set to evaluate on after each epoch: a folder made with the recipe "
+        None,
+        "data",
+        "data set to evaluate on after each epoch: a folder made with the recipe "
         "'evaluation'; without it nothing is evaluated",
     )
     only: tuple[str, ...] = _field((), "data", "train on these sources only")
@@ -105,11 +107,15 @@ class TrainConfig(BaseModel):
     scale_min: float = _field(0.1, "augmentation", "least scale of large-scale jitter", gt=0)
     scale_max: float = _field(2.0, "augmentation", "largest scale of large-scale jitter", le=8)
     prompts: tuple[PromptName, ...] = _field(
-        ("box", "point", "mask"), "augmentation", "kinds of prompts, drawn evenly (3.3)", min_length=1
+        ("box", "point", "mask"),
+        "augmentation",
+        "kinds of prompts, drawn evenly (3.3)",
+        min_length=1,
     )
     num_points: int = _field(10, "augmentation", "points of a point prompt", ge=1, le=100)
     compat: Literal["none", "public"] = _field(
-        "none", "augmentation",
+        "none",
+        "augmentation",
         "'public': train on crops without an object, and give up points where one sample of a "
         "device batch has too few, as the public code does",
     )
@@ -120,8 +126,12 @@ class TrainConfig(BaseModel):
     bce_weight: float = _field(1.0, "loss", "weight of the cross-entropy (3.3)", ge=0)
     dice_weight: float = _field(1.0, "loss", "weight of dice (3.3)", ge=0)
 
-    out: Path | None = _field(None, "run", "folder of the run (default: runs/ and the model's name)")
-    save_every: int = _field(500, "run", "steps between checkpoints, beside those of each epoch", ge=1)
+    out: Path | None = _field(
+        None, "run", "folder of the run (default: runs/ and the model's name)"
+    )
+    save_every: int = _field(
+        500, "run", "steps between checkpoints, beside those of each epoch", ge=1
+    )
     keep: int = _field(3, "run", "checkpoints to keep", ge=1)
     eval_every: int = _field(1, "run", "epochs between evaluations", ge=1)
     num_pictures: int = _field(8, "run", "sample pictures of each epoch", ge=0, le=64)
@@ -146,7 +156,9 @@ class TrainConfig(BaseModel):
 
     def rate(self, step: int, steps_per_epoch: int) -> float:
         """The learning rate of a step, from 0."""
-        rate = self.lr * (self.lr_drop_factor if step >= self.lr_drop_epoch * steps_per_epoch else 1)
+        rate = self.lr * (
+            self.lr_drop_factor if step >= self.lr_drop_epoch * steps_per_epoch else 1
+        )
         return rate * min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else rate
 
     def changed(self, other: TrainConfig) -> dict[str, tuple[Any, Any]]:
@@ -159,7 +171,7 @@ class TrainConfig(BaseModel):
 
     def to_yaml(self) -> str:
         """The resolved config, by groups, each value with what it is."""
-        lines = []
+        lines: list[str] = []
         values = self.model_dump(mode="json")
         group = ""
         for name, field in type(self).model_fields.items():

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 _NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 _HOURS = 2
-"""How long a process waits for the others: evaluating and merging checkpoints take rank 0 a while."""
+"""How long a process waits for the others: evaluating and merging take the first one a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ class GradientSum:
         ]
         torch.cat([*pieces, figures], out=self._flat)
         ranks.sum_(self._flat)
-        *sums, figures = self._flat.split([*self._sizes, self._num_figures])
+        *sums, figures = torch.split(self._flat, [*self._sizes, self._num_figures])
         for parameter, values in zip(self._parameters, sums, strict=True):
             parameter.grad = values.view_as(parameter).clone()
         return figures.clone()

@@ -183,22 +183,24 @@ def _clock_time(seconds: float) -> str:
 class Metrics:
     """`metrics.jsonl` and TensorBoard's files."""
 
-    def __init__(self, path: Path, tensorboard: Path | None, *, after_step: int) -> None:
+    def __init__(
+        self, path: Path, tensorboard: Path | None, *, after_step: int, evaluated: bool = True
+    ) -> None:
         """Opens both; what they say of steps after `after_step` is of a run that went no further.
 
         Args:
             path: the lines.
             tensorboard: folder of TensorBoard's files, None for none.
             after_step: step at which the run goes on.
+            evaluated: whether it was evaluated after that step, if it had to be.
         """
-        _cut(path, after_step)
+        _cut(path, after_step, evaluated)
         self._file = path.open("a", encoding="utf-8")
         self._board = None
         if tensorboard is not None:
             from torch.utils.tensorboard import SummaryWriter
 
-            # mypy: the class has no annotations of its own.
-            self._board = SummaryWriter(str(tensorboard), purge_step=after_step + 1)  # type: ignore[no-untyped-call]
+            self._board = SummaryWriter(str(tensorboard), purge_step=after_step + 1)
 
     def step(self, row: StepRow) -> None:
         """Writes down a step."""
@@ -219,13 +221,13 @@ class Metrics:
     def picture(self, step: int, name: str, pixels: Any) -> None:
         """Hands an (h, w, 3) uint8 picture to TensorBoard."""
         if self._board is not None:
-            self._board.add_image(name, pixels, step, dataformats="HWC")  # type: ignore[no-untyped-call]
+            self._board.add_image(name, pixels, step, dataformats="HWC")
 
     def close(self) -> None:
         """Closes both."""
         self._file.close()
         if self._board is not None:
-            self._board.close()  # type: ignore[no-untyped-call]
+            self._board.close()
 
     def _write(self, row: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(row, allow_nan=False) + "\n")
@@ -234,24 +236,30 @@ class Metrics:
     def _plot(self, step: int, figures: Mapping[str, float]) -> None:
         if self._board is not None:
             for name, value in figures.items():
-                self._board.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+                self._board.add_scalar(name, value, step)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of `metrics.jsonl`; one that a crash cut short is left out."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and isinstance(row.get("step"), int):
-            rows.append(row)
-    return rows
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [row for line in lines if (row := _parsed(line)) is not None]
 
 
-def _cut(path: Path, after_step: int) -> None:
-    kept = [row for row in read_metrics(path) if row["step"] <= after_step]
+def _parsed(line: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
+
+
+def _cut(path: Path, after_step: int, evaluated: bool) -> None:
+    kept = [
+        row
+        for row in read_metrics(path)
+        if row["step"] < after_step
+        or (row["step"] == after_step and (evaluated or row.get("kind") == "step"))
+    ]
     write_whole(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
 
 

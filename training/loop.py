@@ -60,7 +60,6 @@ class Trainer:
         metrics: where figures go; None on other ranks.
         display: where progress is told.
         position: where the run stands.
-        epoch_sizes: samples of an epoch.
     """
 
     def __init__(
@@ -127,9 +126,7 @@ class Trainer:
 
     def snapshot(self) -> Snapshot:
         """All that it takes to go on from here."""
-        weights = {
-            name: p.detach() for name, p in zip(self._names, self._parameters, strict=True)
-        }
+        weights = {name: p.detach() for name, p in zip(self._names, self._parameters, strict=True)}
         moments: Tensors = {}
         for name, parameter in zip(self._names, self._parameters, strict=True):
             state = self._optimizer.state.get(parameter)
@@ -155,6 +152,8 @@ class Trainer:
         total = self.position.num_samples * self.config.epochs
         self._display.start(self._done(), total)
         self._speed.restart()
+        if self.position.position >= self.position.num_samples:
+            self._end_epoch(after_epoch)  # what was stopped between its last step and its results
         for batch in batches:
             self._compute(batch)
             if not batch.is_last:
@@ -223,7 +222,9 @@ class Trainer:
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         if self._mean is not None and self.config.ema is not None:
-            torch._foreach_lerp_(self._mean, self._parameters, 1 - self.config.ema)
+            with torch.no_grad():
+                for mean, parameter in zip(self._mean, self._parameters, strict=True):
+                    mean.lerp_(parameter, 1 - self.config.ema)
         self.position = self.position.model_copy(
             update={
                 "step": self.position.step + 1,
@@ -246,7 +247,7 @@ class Trainer:
                 )
                 for value in (figures, losses)
             )
-            ready = torch.cuda.Event()
+            ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
             ready.record()
         return _Pending(
             self.position.step,
@@ -287,16 +288,18 @@ class Trainer:
 
     def _end_epoch(self, after_epoch: Callable[[int], float | None]) -> None:
         self._settle()
-        self.position = self.position.model_copy(
-            update={"epoch": self.position.epoch + 1, "position": 0}
-        )
-        # Before the evaluation: what may go wrong there must not cost the epoch.
+        # Before the results: whatever ends them half-way, they are all that is made again.
         self._save()
+        epoch = self.position.epoch + 1
         with self.averaged():
-            score = after_epoch(self.position.epoch)
-        if score is not None and (self.position.best is None or score > self.position.best):
-            self.position = self.position.model_copy(update={"best": score})
-            self._save()
+            score = after_epoch(epoch)
+        best = self.position.best
+        if score is not None and (best is None or score > best):
+            best = score
+        self.position = self.position.model_copy(
+            update={"epoch": epoch, "position": 0, "best": best}
+        )
+        self._save()
         self._speed.restart()
 
     def _save(self) -> None:
@@ -330,9 +333,7 @@ class Trainer:
     def _count_bad(self, number: int) -> None:
         found = self.ranks.gather(self._bad)
         self._bad = []
-        self.position = self.position.model_copy(
-            update={"num_bad": self.position.num_bad + number}
-        )
+        self.position = self.position.model_copy(update={"num_bad": self.position.num_bad + number})
         named = sorted({(b.key, b.shard, b.reason) for part in found for b in part})
         for key, shard, reason in named:
             self._display.say(f"cannot be read: {key} in {shard}: {reason}")

@@ -12,12 +12,17 @@ from training.config import TrainConfig
 from training.data.selection import Selection
 from training.distributed import Ranks
 from training.evaluation import EvaluationOptions, evaluate
-from training.journal import Display, Metrics
+from training.journal import Display, Metrics, read_metrics
 from training.loop import Trainer
 from training.model.checkpoints import load_hq, save_hq, save_merged
 from training.model.hq_sam import HqSam
-from training.results import Results, make_results, to_markdown, write_results
-from training.run_folder import RunFolder
+from training.page import PageData, write_page
+from training.pictures import choose_rows, draw_sheet, make_examples, write_png
+from training.results import Results, make_results, read_results, to_markdown, write_results
+from training.run_folder import RunFolder, RunInfo
+
+_MAX_SHEETS = 2
+"""Sheets of pictures on the page: the first epoch's and the last one's."""
 
 
 class Observer:
@@ -28,6 +33,7 @@ class Observer:
         trainer: what trains `model`.
         model: on `device`.
         selection: what it is trained on.
+        evaluation: what it is evaluated on, if on anything.
         ranks: this process among all.
         device: where it computes.
         metrics: where figures go; None on all ranks but the first.
@@ -40,6 +46,7 @@ class Observer:
         trainer: Trainer,
         model: HqSam,
         selection: Selection,
+        evaluation: Dataset | None,
         ranks: Ranks,
         device: torch.device,
         metrics: Metrics | None,
@@ -49,16 +56,7 @@ class Observer:
         self._selection, self._ranks, self._device = selection, ranks, device
         self._metrics, self._display = metrics, display
         self._folder = RunFolder(config.run_folder())
-        self._dataset: Dataset | None = None
-
-    def check(self) -> None:
-        """Opens the evaluation shards, so that a mistake shows before hours of training.
-
-        Raises:
-            DatasetError: they are no finished data set.
-        """
-        if self._config.eval_shards is not None:
-            self._dataset = Dataset.open(self._config.eval_shards)
+        self._dataset = evaluation
 
     def after_epoch(self, epoch: int) -> float | None:
         """Evaluates, if it is time to, and writes weights; returns the mean boundary IoU."""
@@ -66,6 +64,8 @@ class Observer:
             save_hq(self._model, self._folder.last, self._metadata(epoch))
         is_due = epoch % self._config.eval_every == 0 or epoch == self._config.epochs
         if self._dataset is None or not is_due:
+            if self._ranks.is_first:
+                self._write_page()
             return None
         result = evaluate(
             self._model,
@@ -93,16 +93,28 @@ class Observer:
             precision=self._model.precision,
         )
         self._write(epoch, results)
+        self._draw(epoch)
+        self._write_page()
         return score
 
     def finish(self) -> Sequence[Path]:
-        """Writes SAM and the best HQ weights as one file, on the first rank; returns what it wrote."""
+        """Writes SAM and the best HQ weights as one file, on the first rank.
+
+        Returns:
+            What there is to take and to look at.
+        """
         if not self._ranks.is_first:
             return ()
         chosen = self._folder.best if self._folder.best.is_file() else self._folder.last
         load_hq(self._model, chosen)
         save_merged(self._model, self._folder.merged)
-        return (chosen, self._folder.merged)
+        self._write_page()
+        return (chosen, self._folder.merged, self._folder.page)
+
+    def best_results(self) -> Results | None:
+        """The evaluation with the highest mean boundary IoU so far."""
+        found = [read_results(path) for path in sorted(self._folder.evaluation.glob("*.json"))]
+        return max(found, key=lambda one: one.result.mean("hq").mbiou, default=None)
 
     def _metadata(self, epoch: int) -> dict[str, str]:
         return {
@@ -113,14 +125,61 @@ class Observer:
         }
 
     def _write(self, epoch: int, results: Results) -> None:
-        stem = self._folder.root / "evaluation" / f"epoch-{epoch:03}"
+        stem = self._folder.evaluation / f"epoch-{epoch:03}"
         write_results(stem.with_suffix(".json"), results)
         stem.with_suffix(".md").write_text(to_markdown(results), encoding="utf-8")
         if self._metrics is not None:
             self._metrics.evaluation(self._trainer.position.step, epoch, results.result.figures())
-        mean = {name: results.result.mean(name) for name in ("sam", "hq")}
-        told = ", ".join(
-            f"{title} {100 * mean[name].miou:.1f} / {100 * mean[name].mbiou:.1f}"
-            for name, title in (("sam", "SAM"), ("hq", "HQ-SAM"))
+        sam, hq = results.result.mean("sam"), results.result.mean("hq")
+        self._display.say(
+            f"epoch {epoch}: mean mIoU / mBIoU: SAM {100 * sam.miou:.1f} / {100 * sam.mbiou:.1f}, "
+            f"HQ-SAM {100 * hq.miou:.1f} / {100 * hq.mbiou:.1f}"
         )
-        self._display.say(f"epoch {epoch}: mean mIoU / mBIoU: {told}")
+
+    def _draw(self, epoch: int) -> None:
+        if self._dataset is None or not self._config.num_pictures:
+            return
+        rows = choose_rows(self._dataset, self._config.num_pictures, self._config.seed)
+        sheet = draw_sheet(make_examples(self._model, self._dataset, rows, device=self._device))
+        write_png(self._folder.pictures / f"epoch-{epoch:03}.png", sheet)
+        if self._metrics is not None:
+            self._metrics.picture(self._trainer.position.step, "examples", sheet)
+
+    def _write_page(self) -> None:
+        info = self._folder.read_info()
+        sheets = sorted(self._folder.pictures.glob("epoch-*.png"))
+        shown = sheets if len(sheets) <= _MAX_SHEETS else [sheets[0], sheets[-1]]
+        root = self._folder.root
+        data = PageData(
+            title=root.name,
+            model=info.model,
+            sources=tuple(info.trained_on.items()),
+            facts=self._facts(info),
+            rows=read_metrics(self._folder.metrics),
+            results=self.best_results(),
+            pictures=tuple(
+                (f"after epoch {int(path.stem.removeprefix('epoch-'))}", path.read_bytes())
+                for path in shown
+            ),
+            commands=(
+                f"python -m training.evaluate {root} --eval-shards {self._config.eval_shards}",
+                f"python -m training.predict photo.jpg --box 100,80,640,560 "
+                f"--checkpoint {self._folder.merged} --out mask.png",
+            ),
+        )
+        write_page(self._folder.page, data)
+
+    def _facts(self, info: RunInfo) -> tuple[tuple[str, str], ...]:
+        config = self._config
+        sam = f"sha256 {info.sam_sha256[:16]}…" if info.sam_sha256 else "random weights"
+        return (
+            ("trained parameters", f"{info.num_parameters:,}"),
+            ("SAM's weights", sam),
+            (
+                "schedule",
+                f"{config.epochs} epochs, batches of {config.batch_size}, lr {config.lr:g}",
+            ),
+            ("encoder in", self._model.precision),
+            ("data set", f"{info.dataset}, digest {info.dataset_digest[:16]}…"),
+            ("seed", str(config.seed)),
+        )

@@ -1,16 +1,16 @@
 """The folder of a run: what lies where, and who may write to it.
 
-    config.yaml           every value of the run
-    run.json              what it is trained on, with what
-    checkpoints/          the last few snapshots, from which it can go on
-    metrics.jsonl         a line a step that was told, one an evaluation
-    tensorboard/          the same for TensorBoard
-    pictures/             sample pictures of each epoch
-    evaluation/           results of each epoch
-    best.safetensors      the HQ weights with the highest mean boundary IoU
-    last.safetensors      the HQ weights after the last epoch
-    sam_hq.pth            SAM and the best (else the last) HQ weights in one, at the end
-    index.html            all of it for a person to look at
+config.yaml           every value of the run
+run.json              what it is trained on, with what
+checkpoints/          the last few snapshots, from which it can go on
+metrics.jsonl         a line a step that was told, one an evaluation
+tensorboard/          the same for TensorBoard
+pictures/             sample pictures of each epoch
+evaluation/           results of each epoch
+best.safetensors      the HQ weights with the highest mean boundary IoU
+last.safetensors      the HQ weights after the last epoch
+sam_hq.pth            SAM and the best (else the last) HQ weights in one, at the end
+index.html            all of it for a person to look at
 """
 
 from __future__ import annotations
@@ -95,14 +95,29 @@ class RunFolder:
         return self.root / "sam_hq.pth"
 
     @property
+    def pictures(self) -> Path:
+        """Folder of the sample pictures of each epoch."""
+        return self.root / "pictures"
+
+    @property
+    def evaluation(self) -> Path:
+        """Folder of the results of each epoch."""
+        return self.root / "evaluation"
+
+    @property
+    def page(self) -> Path:
+        """The page about the run."""
+        return self.root / "index.html"
+
+    @property
     def metrics(self) -> Path:
         """What was measured, a line each."""
         return self.root / "metrics.jsonl"
 
     def write_start(self, config: TrainConfig, info: RunInfo) -> None:
         """Writes what a run begins with."""
-        for name in ("checkpoints", "pictures", "evaluation"):
-            (self.root / name).mkdir(exist_ok=True)
+        for folder in (self.checkpoints, self.pictures, self.evaluation):
+            folder.mkdir(exist_ok=True)
         write_whole(self.root / INFO_FILE, info.model_dump_json(indent=1).encode() + b"\n")
         # Last: with it the folder is a run.
         write_whole(self.root / CONFIG_FILE, config.to_yaml().encode())
@@ -137,7 +152,9 @@ class RunFolder:
         except FileNotFoundError:
             raise _no_run(self.root) from None
         except (OSError, ValueError, ValidationError) as error:
-            raise UserError(f"the description of the run is damaged: {error}", where=path) from error
+            raise UserError(
+                f"the description of the run is damaged: {error}", where=path
+            ) from error
 
     def snapshots(self) -> list[Path]:
         """The snapshots, the oldest first."""
@@ -160,13 +177,20 @@ class RunFolder:
         """
         wrong: list[UserError] = []
         for path in reversed(self.snapshots()):
-            try:
-                return load_snapshot(path), wrong
-            except UserError as error:
-                wrong.append(error)
+            found = _load(path)
+            if isinstance(found, Snapshot):
+                return found, wrong
+            wrong.append(found)
         if wrong:
             raise wrong[0]
         return None, []
+
+
+def _load(path: Path) -> Snapshot | UserError:
+    try:
+        return load_snapshot(path)
+    except UserError as error:
+        return error
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,9 @@ def resolve_config(
     config = make_config(whole, f"flags and {resume / CONFIG_FILE}")
     changed = saved.changed(config)
     if changed:
-        told = "; ".join(f"{name}: {old} in the run, {new} now" for name, (old, new) in changed.items())
+        told = "; ".join(
+            f"{name}: {old} in the run, {new} now" for name, (old, new) in changed.items()
+        )
         raise UserError(
             f"a run goes on with the values that it began with, and these differ: {told}",
             where=resume / CONFIG_FILE,
@@ -160,10 +162,12 @@ def check_same_run(saved: RunInfo, now: RunInfo, root: Path) -> None:
 
 
 def _versions() -> dict[str, str]:
-    found = {"hqdata": hqdata.__version__, "python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    own = {"hqdata": hqdata.__version__, "python": platform.python_version()}
+    return own | {name: _version_of(name) for name in LIBRARIES}
+
+
+def _version_of(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

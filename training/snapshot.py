@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from hqdata.errors import UserError
+from hqdata.errors import InterruptedBuildError, UserError
 from hqdata.files import no_room, write_whole
 from training.data.order import STATE_VERSION, StreamState
 
@@ -107,7 +107,13 @@ def save_snapshot(path: Path, snapshot: Snapshot) -> None:
     try:
         write_whole(path, save(tensors, metadata))
     except OSError as error:
-        raise no_room(error, path) or UserError(
+        if no_room(error, path) is not None:
+            raise InterruptedBuildError(
+                f"no room left for a checkpoint ({error.strerror}); those before it are whole",
+                where=path,
+                do=f"free some space, then go on: --resume {path.parent.parent}",
+            ) from error
+        raise UserError(
             f"the checkpoint cannot be written: {error.strerror}", where=path
         ) from error
 

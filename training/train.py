@@ -12,7 +12,8 @@ from types import FrameType
 import torch
 
 from hqdata.errors import HqdataError, UserError
-from training.cli_common import err, pick_device
+from hqdata.shards.dataset import Dataset
+from training.cli_common import err, out_console, pick_device
 from training.config import TrainConfig
 from training.data.order import num_steps
 from training.data.selection import Selection, select
@@ -23,6 +24,7 @@ from training.flags import Parser, add_config_flags, given_values, parse
 from training.journal import BarDisplay, Display, LineDisplay, Metrics, MuteDisplay
 from training.loop import Trainer
 from training.observe import Observer
+from training.results import notes, to_table
 from training.run_folder import CONFIG_FILE, RunFolder, claimed
 from training.setup import Built, build_model, check_same_run, describe_run, resolve_config
 from training.snapshot import Position, Snapshot
@@ -30,7 +32,7 @@ from training.snapshot import Position, Snapshot
 DESCRIPTION = "Trains the HQ token of HQ-SAM on shards that hqdata built."
 EPILOG = """\
 Without any flag: ViT-L with the paper's schedule on shards/, from sam_vit_l_0b3195.pth.
-On several GPUs: torchrun --nproc-per-node N -m training.train ... ; the same steps, samples and order."""
+On several GPUs: torchrun --nproc-per-node N -m training.train ... ; same steps, samples, order."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,6 +73,8 @@ def train(config: TrainConfig, ranks: Ranks, display: Display, *, resume: bool) 
             cache_bytes=int(config.cache_gib * 2**30),
         )
         selection = select(opened.dataset, only=config.only, exclude=config.exclude)
+        # Opened now: a mistake must show before hours of training, and before a folder is made.
+        evaluation = None if config.eval_shards is None else Dataset.open(config.eval_shards)
         built = build_model(config, device)
         stack.enter_context(joined(ranks, device))
         if ranks.is_first:
@@ -81,7 +85,12 @@ def train(config: TrainConfig, ranks: Ranks, display: Display, *, resume: bool) 
         metrics = None
         if ranks.is_first:
             board = root / "tensorboard"
-            metrics = Metrics(folder.metrics, board, after_step=position.step)
+            metrics = Metrics(
+                folder.metrics,
+                board,
+                after_step=position.step,
+                evaluated=position.position < position.num_samples,
+            )
             stack.callback(metrics.close)
         trainer = Trainer(
             config=config,
@@ -95,14 +104,15 @@ def train(config: TrainConfig, ranks: Ranks, display: Display, *, resume: bool) 
         if snapshot is not None:
             trainer.restore(snapshot)
         ranks.spread([p.detach() for p in built.model.hq_parameters()])
-        observer = Observer(config, trainer, built.model, selection, ranks, device, metrics, display)
-        observer.check()
+        observer = Observer(
+            config, trainer, built.model, selection, evaluation, ranks, device, metrics, display
+        )
         stack.enter_context(_signals(trainer))
         if position.epoch < config.epochs:
             _tell_start(config, ranks, device, selection, position, display, root)
             stream = _stream(config, selection, opened, position, ranks, device)
             trainer.run(stream, observer.after_epoch)
-        _tell_end(trainer, config, observer, display, root)
+        _tell_end(trainer, config, observer, ranks, display, root)
 
 
 def _parser() -> Parser:
@@ -246,7 +256,12 @@ def _tell_start(
 
 
 def _tell_end(
-    trainer: Trainer, config: TrainConfig, observer: Observer, display: Display, root: Path
+    trainer: Trainer,
+    config: TrainConfig,
+    observer: Observer,
+    ranks: Ranks,
+    display: Display,
+    root: Path,
 ) -> None:
     position = trainer.position
     if position.epoch < config.epochs:
@@ -255,7 +270,13 @@ def _tell_end(
             f"go on: python -m training.train --resume {root}"
         )
         return
-    for path in observer.finish():
+    written = observer.finish()
+    results = observer.best_results() if ranks.is_first else None
+    if results is not None:
+        out_console.print(to_table(results))
+        for note in notes(results):
+            out_console.print(note, markup=False)
+    for path in written:
         display.say(f"written: {path}")
 
 

@@ -27,7 +27,9 @@ def test_the_rate_drops_once_after_ten_epochs():
     config = TrainConfig()
     steps = 1385  # 44,320 samples in batches of 32
     assert config.rate(0, steps) == config.rate(10 * steps - 1, steps) == 1e-3
-    assert config.rate(10 * steps, steps) == config.rate(12 * steps - 1, steps) == pytest.approx(1e-4)
+    assert (
+        config.rate(10 * steps, steps) == config.rate(12 * steps - 1, steps) == pytest.approx(1e-4)
+    )
 
 
 def test_the_rate_rises_over_the_warm_up_if_there_is_one():

@@ -11,9 +11,7 @@ from training.journal import LineDisplay, Metrics, Speed, StepRow, read_metrics
 
 
 def row(step: int, loss: float = 0.5) -> StepRow:
-    return StepRow(
-        step=step, epoch=1, loss=loss, bce=0.2, dice=0.3, lr=1e-3, images_per_second=4.0
-    )
+    return StepRow(step=step, epoch=1, loss=loss, bce=0.2, dice=0.3, lr=1e-3, images_per_second=4.0)
 
 
 def test_steps_and_evaluations_are_lines_of_their_own(tmp_path: Path):
@@ -38,6 +36,18 @@ def test_a_run_that_goes_on_forgets_steps_that_were_not_saved(tmp_path: Path):
     metrics.step(row(3, loss=0.25))
     metrics.close()
     assert [(r["step"], r["loss"]) for r in read_metrics(path)] == [(1, 0.5), (2, 0.5), (3, 0.25)]
+
+
+def test_an_evaluation_that_is_made_again_is_told_once(tmp_path: Path):
+    path = tmp_path / "m.jsonl"
+    metrics = Metrics(path, None, after_step=0)
+    metrics.step(row(1))
+    metrics.evaluation(1, 1, {"mean/hq_mbiou": 0.25})
+    metrics.close()
+    Metrics(path, None, after_step=1).close()
+    assert [r["kind"] for r in read_metrics(path)] == ["step", "evaluation"]
+    Metrics(path, None, after_step=1, evaluated=False).close()
+    assert [r["kind"] for r in read_metrics(path)] == ["step"]
 
 
 def test_tensorboard_reads_the_same_figures(tmp_path: Path):

@@ -87,7 +87,7 @@ def test_another_folder_is_no_run(tmp_path: Path, what: str):
     root = tmp_path / "x"
     if what == "empty":
         root.mkdir()
-    with pytest.raises(UserError, match="no run|no folder"):
+    with pytest.raises(UserError, match=r"no run|no folder"):
         open_run(root)
 
 

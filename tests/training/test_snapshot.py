@@ -18,7 +18,14 @@ def snapshot(step: int = 7) -> Snapshot:
     weights = {n: torch.randn(3, 5, generator=generator) for n in ("hf_token.weight", "b")}
     moments = {f"{m}/{n}": v + 1 for m in ("first", "second") for n, v in weights.items()}
     position = Position(
-        step=step, epoch=1, position=32, digest="ab", seed=3, batch_size=32, num_samples=100, best=0.5
+        step=step,
+        epoch=1,
+        position=32,
+        digest="ab",
+        seed=3,
+        batch_size=32,
+        num_samples=100,
+        best=0.5,
     )
     return Snapshot("vit_micro", position, weights, moments, {})
 
@@ -92,7 +99,7 @@ def test_a_disk_that_fills_up_is_said_and_the_old_one_stays(tmp_path: Path, monk
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("hqdata.files.os.fsync", full)
-    with pytest.raises(InterruptedBuildError, match="no room left"):
+    with pytest.raises(InterruptedBuildError, match="no room left for a checkpoint"):
         save_snapshot(path, snapshot(8))
     monkeypatch.undo()
     assert load_snapshot(path).position.step == 7

@@ -1,0 +1,82 @@
+"""The bytes of a sample as pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hqdata.codecs import (
+    CodecError,
+    check_pixels,
+    check_png,
+    decode_jpeg,
+    decode_png,
+    describe_bytes,
+    jpeg_header,
+    png_size,
+    sniff,
+    swap_red_and_blue,
+)
+
+MAX_PIXELS = 120_000_000
+"""What a build accepts by default; a header that claims more is not decoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded sample.
+
+    Attributes:
+        image: uint8 (h, w, 3), RGB.
+        mask: uint8 (h, w).
+    """
+
+    image: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.mask.shape[0], self.mask.shape[1]
+
+
+def decode(image: bytes, mask: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Decodes a sample as it lies in a shard: upright, so EXIF orientation is not looked at.
+
+    A grayscale image has three equal channels.
+
+    Raises:
+        CodecError: damaged or cut off bytes, more pixels than `max_pixels`, a mask of another size
+            than the image.
+    """
+    pixels = _decode_image(image, max_pixels)
+    if sniff(mask) != "png":
+        raise CodecError(f"the mask is no PNG: {describe_bytes(mask)}")
+    check_pixels(png_size(mask), max_pixels)
+    check_png(mask)
+    decoded = np.asarray(decode_png(mask, cv2.IMREAD_GRAYSCALE), np.uint8)
+    if decoded.shape != pixels.shape[:2]:
+        raise CodecError(
+            f"the mask has {decoded.shape[1]}x{decoded.shape[0]} pixels, "
+            f"the image {pixels.shape[1]}x{pixels.shape[0]}"
+        )
+    return Picture(pixels, decoded)
+
+
+def _decode_image(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
+    """Pixels, uint8 (h, w, 3), RGB."""
+    kind = sniff(data)
+    if kind == "jpeg":
+        width, height, space = jpeg_header(data)
+        check_pixels((width, height), max_pixels)
+        if space in ("CMYK", "YCCK"):
+            raise CodecError(f"the image is a {space} JPEG, not RGB or grayscale")
+        return decode_jpeg(data)
+    if kind == "png":
+        check_pixels(png_size(data), max_pixels)
+        check_png(data)
+        return swap_red_and_blue(np.asarray(decode_png(data, cv2.IMREAD_COLOR), np.uint8))
+    raise CodecError(f"the image is neither JPEG nor PNG: {describe_bytes(data)}")

@@ -1,0 +1,126 @@
+"""The model that a user means: a run, or a checkpoint file with or without SAM in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from hqdata.errors import UserError
+from training.model.backbones import find_backbone
+from training.model.checkpoints import load_hq, load_sam
+from training.model.hq_sam import HqSam, Precision, build_hq_sam
+from training.model.recognise import recognise
+from training.model.state_files import read_state
+from training.run_folder import open_run
+
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model on its device, and what is known of it.
+
+    Attributes:
+        model: ready for use.
+        weights: where the HQ weights come from, in words.
+        trained_on: "source/split" names; None where nobody knows.
+    """
+
+    model: HqSam
+    weights: str
+    trained_on: tuple[str, ...] | None
+
+
+def resolve_precision(name: str, device: torch.device) -> Precision:
+    """`auto` is bf16 on CUDA and fp32 elsewhere.
+
+    Raises:
+        UserError: another name.
+    """
+    if name == "auto":
+        return "bf16" if device.type == "cuda" else "fp32"
+    if name == "fp32":
+        return "fp32"
+    if name == "bf16":
+        return "bf16"
+    raise UserError(f"unknown precision {name!r}", expected=", ".join(PRECISIONS))
+
+
+def load_model(
+    path: Path,
+    *,
+    device: torch.device,
+    precision: Precision,
+    name: str | None = None,
+    sam_checkpoint: Path | None = None,
+) -> Loaded:
+    """Loads a model.
+
+    Args:
+        path: folder of a run, HQ weights alone, or a merged sam_hq_*.pth.
+        device: where to.
+        precision: of the encoder.
+        name: of the backbone, if the user insists; else it is read from the file.
+        sam_checkpoint: SAM's weights, where `path` has none.
+
+    Raises:
+        UserError: see `training.model.checkpoints`; or SAM's weights are missing.
+    """
+    if path.is_dir():
+        return _of_run(path, device, precision, name, sam_checkpoint)
+    state = read_state(path)
+    contents = recognise(state.tensors)
+    found = name or contents.backbone
+    if found is None:
+        raise UserError(
+            f"cannot tell which model this is of: the file holds {contents.in_words()}",
+            where=path,
+            expected="HQ weights saved by training.train, or a sam_hq_*.pth",
+        )
+    if not contents.hq:
+        raise UserError(
+            f"the file has no HQ token: it holds {contents.in_words()}",
+            where=path,
+            expected="HQ weights saved by training.train, or a sam_hq_*.pth",
+            do="give SAM's own checkpoint as --sam-checkpoint, and the HQ weights here",
+        )
+    model = build_hq_sam(find_backbone(found), seed=0, precision=precision)
+    if sam_checkpoint is not None:
+        load_sam(model, sam_checkpoint)
+        load_hq(model, path)
+    elif contents.has_encoder:
+        load_sam(model, path)
+    else:
+        raise UserError(
+            f"the file holds {contents.in_words()}: SAM's own weights are missing",
+            where=path,
+            expected=model.backbone.checkpoint_name,
+            do="give them with --sam-checkpoint, or the sam_hq.pth or the folder of the run",
+        )
+    said = state.metadata.get("trained_on")
+    trained_on = None if said is None else tuple(word for word in said.split(",") if word)
+    return Loaded(model.to(device), path.name, trained_on)
+
+
+def _of_run(
+    root: Path,
+    device: torch.device,
+    precision: Precision,
+    name: str | None,
+    sam_checkpoint: Path | None,
+) -> Loaded:
+    run = open_run(root)
+    if name is not None and name != run.model:
+        raise UserError(
+            f"the run is of {run.model}, not of {name}", where=root, do="leave out --model"
+        )
+    # The seed makes SAM's weights where the run began with random ones.
+    model = build_hq_sam(find_backbone(run.model), seed=run.seed, precision=precision)
+    checkpoint = sam_checkpoint or run.sam_checkpoint
+    if checkpoint is not None:
+        load_sam(model, checkpoint)
+    load_hq(model, run.hq_weights)
+    weights = f"{root.name}/{run.hq_weights.name}"
+    return Loaded(model.to(device), weights, tuple(run.trained_on))

@@ -1,0 +1,1 @@
+"""SAM as its makers ship it, and the HQ decoder beside it."""

@@ -4,14 +4,16 @@ VENV   ?= .venv
 DEMO   ?= demo
 RUN     = $(VENV)/bin/python -m
 
-.PHONY: help demo test lint types bench bench-build bench-overlap format clean
+.PHONY: help demo test lint types bench bench-build bench-overlap bench-training format clean
 help:
-	@echo "make demo    from nothing: stand-in pictures, shards, check, pages, proof in $(DEMO)/"
-	@echo "make test    the whole test suite (its environment brings PyTorch: about 5 GB)"
+	@echo "make demo    from nothing: stand-in pictures, shards, check, pages, proof, training in $(DEMO)/"
+	@echo "make test    the whole test suite"
+	@echo "             (both bring PyTorch: about 5 GB)"
 	@echo "make lint    ruff          make types   mypy --strict"
 	@echo "make bench   build rate beside a bare decode loop (bench-build), and what the search for"
 	@echo "             overlaps finds beside hashes that others use, and its time (bench-overlap:"
-	@echo "             its peers bring PyTorch, and it needs photographs, see CONTRIBUTING.md)"
+	@echo "             its peers bring PyTorch, and it needs photographs, see CONTRIBUTING.md),"
+	@echo "             the loader and a training step beside the public ones (bench-training)"
 	@echo "make format  ruff format   make clean   remove environment and demo"
 
 # What the package needs, and what its tests need on top, in one environment.
@@ -23,15 +25,19 @@ $(VENV)/.package: pyproject.toml | $(VENV)/bin/python
 	$(RUN) pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
+$(VENV)/.train: pyproject.toml | $(VENV)/bin/python
+	$(RUN) pip install --quiet --disable-pip-version-check --editable '.[train]'
+	@touch $@ $(VENV)/.package
+
 $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 	$(RUN) pip install --quiet --disable-pip-version-check --editable '.[test]'
-	@touch $@ $(VENV)/.package
+	@touch $@ $(VENV)/.package $(VENV)/.train
 
 $(VENV)/.bench: pyproject.toml | $(VENV)/bin/python
 	$(RUN) pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@ $(VENV)/.package
 
-demo: $(VENV)/.package
+demo: $(VENV)/.train
 	@echo "== a stand-in of all six sources and the four evaluation sets"
 	$(VENV)/bin/hqdata mini --out $(DEMO)/data
 	@echo "== what is there"
@@ -47,7 +53,11 @@ demo: $(VENV)/.package
 	@echo "== is any of it in an evaluation set? (the stand-in has but a part of these: --subset)"
 	$(VENV)/bin/hqdata verify-no-overlap $(DEMO)/shards --data-root $(DEMO)/data --subset --copies 8 \
 		--report $(DEMO)/overlap.json --html $(DEMO)/overlap.html
-	@echo "open $(DEMO)/stats.html and $(DEMO)/overlap.html in a browser"
+	@echo "== the HQ token on a small stand-in of SAM with random weights, beside that SAM"
+	rm -rf $(DEMO)/run
+	$(RUN) training.train --model vit_micro --shards $(DEMO)/shards --eval-shards $(DEMO)/evaluation \
+		--epochs 4 --lr-drop-epoch 3 --batch-size 8 --device cpu --out $(DEMO)/run
+	@echo "open $(DEMO)/stats.html, $(DEMO)/overlap.html and $(DEMO)/run/index.html in a browser"
 
 test: $(VENV)/.test
 	$(RUN) pytest
@@ -59,10 +69,14 @@ lint: $(VENV)/.test
 types: $(VENV)/.test
 	$(RUN) mypy
 
-bench: bench-build bench-overlap
+bench: bench-build bench-overlap bench-training
 
 bench-build: $(VENV)/.package
 	$(RUN) benchmarks.build
+
+bench-training: $(VENV)/.test
+	$(RUN) benchmarks.loader
+	$(RUN) benchmarks.step
 
 bench-overlap: $(VENV)/.bench
 	$(RUN) benchmarks.overlap

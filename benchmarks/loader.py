@@ -1,18 +1,18 @@
 """How fast the loader is, beside the public trainer's method and a plain one, on one core each.
 
-    python -m benchmarks.loader                     # pictures drawn for the purpose, true mix of sizes
+    python -m benchmarks.loader                     # pictures made for it, true mix of sizes
     python -m benchmarks.loader --photos photos/    # the same sizes, filled with your photographs
     python -m benchmarks.loader --shards shards/    # your own shards
 
-The public method decodes with scikit-image (with Pillow where that is not installed; the first line
-says so), makes float32 tensors, flips, resizes image and mask as a whole with `F.interpolate`, cuts
-the crop out, pads, and stacks float32 batches. The plain one decodes with OpenCV, cuts the region of
-the crop out of the source, rounded to whole pixels, and resizes it in 8 bits. Ours is the loader
-that the trainer uses; beside what the others do it draws the prompts.
+The public method decodes with scikit-image (with Pillow where that is not installed; the output
+says which), makes float32 tensors, flips, resizes image and mask as a whole with `F.interpolate`,
+cuts the crop out, pads, and stacks float32 batches. The plain one decodes with OpenCV, cuts the
+region of the crop out of the source, rounded to whole pixels, and resizes it in 8 bits. Ours is the
+loader that the trainer uses; beside what the others do it draws the prompts.
 
-All of them read the same samples from the same shards, in turn and a few at a time, so that whatever
-else the machine does hits them alike. Ours with two processes is timed on its own, from the first
-batch to the last, and told per core.
+All of them read the same samples from the same shards on one core, in turn and a few at a time, so
+that whatever else the machine does hits them alike; what counts is the processor's time. Ours with
+several processes is timed on its own, by the clock, from the first batch to the last.
 
 Pictures come in the sizes and shares of the six sources. With `--photos` each is tiled and cut from
 a photograph, its mask drawn. HQDATA_REAL_DATA names a folder whose `photos/` are taken by default.
@@ -119,7 +119,7 @@ def methods(opened: OpenedShards, selection: Selection) -> tuple[str, dict[str, 
     read = opened.reader.read
     name, decoder = public_decoder()
     generator = sample_generator(0, 0, "plain")
-    maker = new_stream(opened, selection, workers=0).maker
+    maker = new_stream(opened, selection, workers=0).maker()
 
     def public(rows: Sequence[int]) -> int:
         samples = [public_sample(read(row), decoder) for row in rows]
@@ -132,8 +132,7 @@ def methods(opened: OpenedShards, selection: Selection) -> tuple[str, dict[str, 
         return len(np.stack([s[0] for s in samples])) + 0 * len(np.stack([s[1] for s in samples]))
 
     def ours(rows: Sequence[int]) -> int:
-        batch = maker[MicroBatch(0, 0, tuple(rows), True, len(rows))]
-        return len(batch)
+        return len(maker.make(MicroBatch(0, 0, tuple(rows), True, len(rows))))
 
     return name, {"public": public, "plain OpenCV": plain, "ours": ours}
 

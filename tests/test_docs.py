@@ -40,6 +40,13 @@ from hqdata.sample import Record
 from hqdata.shards.dataset import SAMPLES_SCHEMA, DatasetInfo
 from support.builds import hqdata as run_hqdata
 from support.pictures import write_pair
+from training.config import make_config
+from training.evaluate import app as evaluate_app
+from training.flags import given_values
+from training.model.backbones import BACKBONES
+from training.model.hq_decoder import HqDecoder
+from training.predict import app as predict_app
+from training.train import make_parser as train_parser
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])
@@ -104,6 +111,58 @@ def test_every_command_of_the_prose_exists_with_its_options(page: str, code: str
     assert {a for a in arguments if a.startswith("--")} <= known
 
 
+def commands_of_the_trainer() -> Iterator[tuple[str, str, str]]:
+    """Page, module and arguments of each line that runs the trainer."""
+    for name in NAMES:
+        for body in blocks(name, *LANGUAGES_OF_COMMANDS):
+            for line in body.splitlines():
+                found = re.search(r"-m training\.(\w+)(.*)", line)
+                if found:
+                    yield name, found[1], found[2]
+        for code in re.findall(r"`[^`]*-m training\.([^`]*)`", prose(name)):
+            module, _, rest = code.partition(" ")
+            yield name, module, rest
+
+
+@pytest.mark.parametrize(("page", "module", "line"), list(commands_of_the_trainer()))
+def test_every_command_of_the_trainer_parses(page: str, module: str, line: str) -> None:
+    arguments = [a for a in shlex.split(line, comments=True) if a != "..."]
+    if module == "train":
+        if arguments != ["--help"]:
+            values = given_values(train_parser().parse_args(arguments))
+            make_config(values, page)
+        return
+    app_of = {"evaluate": evaluate_app, "predict": predict_app}[module]
+    typer.main.get_command(app_of).make_context(module, arguments)
+
+
+def test_the_pages_show_every_command_of_the_trainer() -> None:
+    assert {module for _, module, _ in commands_of_the_trainer()} == {
+        "train",
+        "evaluate",
+        "predict",
+    }
+
+
+def test_trained_parameters_are_those_of_the_code() -> None:
+    table = rows(text_of("docs/training.md").partition("## Train")[0])
+    told = {row[0].strip("`"): int(row[3].replace(",", "")) for row in table}
+    counted = {
+        name: sum(p.numel() for p in HqDecoder(backbone.early_dim).parameters())
+        for name, backbone in BACKBONES.items()
+    }
+    assert told == counted
+
+
+def test_every_option_alone_in_the_prose_of_training_is_one_of_its_commands() -> None:
+    known = set(train_parser().format_help().replace(",", " ").split())
+    for own in (evaluate_app, predict_app):
+        known |= {o for p in typer.main.get_command(own).params for o in p.opts}
+    named = set(re.findall(r"`(--[a-z-]+)", prose("docs/training.md")))
+    assert len(named) > 10
+    assert named <= known
+
+
 def test_every_option_alone_in_the_prose_is_one_of_hqdata() -> None:
     commands = typer.main.get_command(app).commands.values()  # type: ignore[attr-defined]
     known = {o for command in commands for p in command.params for o in p.opts}
@@ -137,7 +196,7 @@ def test_links_and_paths_lead_somewhere(name: str) -> None:
     for link in re.findall(r"\]\(([^)#]+)\)", text):
         if not link.startswith(("http://", "https://")):
             assert (here / link).exists(), link
-    folders = "benchmarks|docs|hqdata|manifests|recipes|tests"
+    folders = "benchmarks|docs|hqdata|manifests|recipes|tests|training"
     for path in re.findall(rf"`((?:{folders})/[\w./*-]+)`", text):
         if "kites" not in path:  # the imaginary set
             assert list(REPOSITORY.glob(path)), path

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ranks = Ranks()
     try:
         ranks = Ranks.from_environment()
-        namespace = parse(_parser(), arguments)
+        namespace = parse(make_parser(), arguments)
         config = resolve_config(given_values(namespace), namespace.config, namespace.resume)
         with _display(ranks) as display:
             train(config, ranks, display, resume=namespace.resume is not None)
@@ -115,7 +115,8 @@ def train(config: TrainConfig, ranks: Ranks, display: Display, *, resume: bool) 
         _tell_end(trainer, config, observer, ranks, display, root)
 
 
-def _parser() -> Parser:
+def make_parser() -> Parser:
+    """The flags of the command line."""
     parser = Parser(
         prog="python -m training.train",
         description=DESCRIPTION,

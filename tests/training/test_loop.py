@@ -103,7 +103,7 @@ def test_a_step_is_one_of_adam_on_the_mean_over_its_samples(own_shards: Path, tm
         clear = parameter.grad.abs() > 1e-5
         assert torch.allclose(weights(setting)[name][clear], parameter[clear], atol=2e-6), name
     [row] = read_metrics(setting.folder.metrics)
-    assert row["loss"] == pytest.approx(float(torch.cat(losses).mean()), rel=1e-4)
+    assert row["loss"] == pytest.approx(torch.cat(losses).mean().item(), rel=1e-4)
 
 
 def test_a_loss_that_is_no_number_names_its_samples_and_keeps_what_was_good(

@@ -18,8 +18,10 @@ from training.run_folder import RunFolder, open_run
 STEPS = ("--epochs=2", "--batch-size=5", "--device-batch=2", "--lr-drop-epoch=1")
 """Three steps an epoch of 12 samples, the last one of two: one rank of three has nothing to do."""
 
-TOLERANCE = 2e-5
-"""What the order of additions may change in weights after a few steps of 1e-3."""
+TOLERANCE = 1e-4
+"""What the order of additions may change in a few steps of 1e-3: Adam makes large steps of gradients
+that are next to nothing. Other samples in one of the steps change weights by more.
+"""
 
 
 @pytest.fixture(scope="module")

@@ -33,8 +33,8 @@ PAD_VALUE = 128
 MAX_DRAWS = 10
 """How often a crop is drawn before the whole picture is taken."""
 
-_STRIP_ROWS = 64
-_BLOCK_PIXELS = 2**18
+_STRIP_ROWS = 128
+_BLOCK_PIXELS = 2**16
 """How much of the result is made at once, and of the source is in float32: what the caches hold."""
 
 Image = NDArray[np.uint8]

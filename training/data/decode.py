@@ -52,12 +52,14 @@ def decode(image: bytes, mask: bytes, *, max_pixels: int = MAX_PIXELS) -> Pictur
         CodecError: damaged or cut off bytes, more pixels than `max_pixels`, a mask of another size
             than the image.
     """
-    pixels = _decode_image(image, max_pixels)
-    if sniff(mask) != "png":
-        raise CodecError(f"the mask is no PNG: {describe_bytes(mask)}")
-    check_pixels(png_size(mask), max_pixels)
-    check_png(mask)
-    decoded = np.asarray(decode_png(mask, cv2.IMREAD_GRAYSCALE), np.uint8)
+    try:
+        pixels = _decode_image(image, max_pixels)
+    except CodecError as error:
+        raise CodecError(f"the image: {error}") from error
+    try:
+        decoded = _decode_mask(mask, max_pixels)
+    except CodecError as error:
+        raise CodecError(f"the mask: {error}") from error
     if decoded.shape != pixels.shape[:2]:
         raise CodecError(
             f"the mask has {decoded.shape[1]}x{decoded.shape[0]} pixels, "
@@ -73,10 +75,19 @@ def _decode_image(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
         width, height, space = jpeg_header(data)
         check_pixels((width, height), max_pixels)
         if space in ("CMYK", "YCCK"):
-            raise CodecError(f"the image is a {space} JPEG, not RGB or grayscale")
+            raise CodecError(f"it is a {space} JPEG, not RGB or grayscale")
         return decode_jpeg(data)
     if kind == "png":
         check_pixels(png_size(data), max_pixels)
         check_png(data)
         return swap_red_and_blue(np.asarray(decode_png(data, cv2.IMREAD_COLOR), np.uint8))
-    raise CodecError(f"the image is neither JPEG nor PNG: {describe_bytes(data)}")
+    raise CodecError(f"it is neither JPEG nor PNG: {describe_bytes(data)}")
+
+
+def _decode_mask(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
+    """Pixels, uint8 (h, w)."""
+    if sniff(data) != "png":
+        raise CodecError(f"it is no PNG: {describe_bytes(data)}")
+    check_pixels(png_size(data), max_pixels)
+    check_png(data)
+    return np.asarray(decode_png(data, cv2.IMREAD_GRAYSCALE), np.uint8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -23,6 +22,7 @@ from training.data.members import Members
 from training.data.order import MicroBatch, Rows, ShardRows, sequential_order, shuffled_order
 from training.data.seeds import sample_generator, sample_seed
 from training.data.shards import ShardReader
+from training.data.slots import new_memory, picture_bytes, split_pictures
 from training.prompts import Prompts
 
 OrderKind = Literal["shuffled", "sequential"]
@@ -71,7 +71,7 @@ class Failure:
 
 
 class BatchMaker(Dataset["Batch | Failure"]):
-    """Makes a batch of a `MicroBatch`, which is its index.
+    """Makes a batch of a `MicroBatch`, which is its index together with the number of a slot.
 
     Args:
         reader: of the samples' bytes.
@@ -80,6 +80,8 @@ class BatchMaker(Dataset["Batch | Failure"]):
         batch_size: samples of a step over all ranks.
         jitter: how pictures are changed.
         prompts: which prompts are drawn.
+        max_pixels: a header that claims more is not decoded.
+        memory: of the slots; see `training.data.slots`.
     """
 
     def __init__(
@@ -92,16 +94,18 @@ class BatchMaker(Dataset["Batch | Failure"]):
         jitter: JitterConfig,
         prompts: PromptConfig,
         max_pixels: int = MAX_PIXELS,
+        memory: Sequence[Tensor] = (),
     ) -> None:
         self._reader, self._members, self._epochs = reader, members, epochs
         self._batch_size, self._max_pixels = batch_size, max_pixels
-        self._jitter, self._prompts = jitter, prompts
+        self._jitter, self._prompts, self._memory = jitter, prompts, memory
         self._following = -1
 
-    def __getitem__(self, index: MicroBatch) -> Batch | Failure:
-        """The batch, or what kept it from being made."""
+    def __getitem__(self, index: tuple[MicroBatch, int | None]) -> Batch | Failure:
+        """The batch, in the memory of a slot if one is given, or what kept it from being made."""
+        what, slot = index
         try:
-            return self._make(index)
+            return self.make(what, None if slot is None else self._memory[slot])
         except HqdataError as error:
             return Failure(error)
 
@@ -109,10 +113,18 @@ class BatchMaker(Dataset["Batch | Failure"]):
         """Lets go of the shards."""
         self._reader.close()
 
-    def _make(self, index: MicroBatch) -> Batch:
+    def make(self, index: MicroBatch, memory: Tensor | None = None) -> Batch:
+        """The batch; its images and masks lie in `memory`, if that is given.
+
+        Raises:
+            HqdataError: the reader cannot go on.
+        """
         self._follow(index)
         number, size = len(index.rows), self._jitter.size
-        images, masks = _empty((number, size, size, 3)), _empty((number, size, size))
+        if memory is None:
+            shared = get_worker_info() is not None
+            memory = new_memory(picture_bytes(number, size), shared=shared)
+        images, masks = split_pictures(memory, number, size)
         image_views, mask_views = images.numpy(), masks.numpy()
         together = self._prompts.compat == "public"
         exact = [np.empty((size, size), np.float32) for _ in range(number if together else 1)]
@@ -186,14 +198,3 @@ def stack_prompts(prompts: Sequence[Prompt], config: PromptConfig) -> Prompts:
         masks[at, 0] = prompt.mask
     arrays = (boxes, points, labels, masks)
     return Prompts(tuple(p.kind for p in prompts), *(torch.from_numpy(a) for a in arrays))
-
-
-def _empty(shape: tuple[int, ...]) -> Tensor:
-    """A uint8 tensor; in a loader's process in the memory that it shares with the trainer's.
-
-    Otherwise all of it would be copied there on the way.
-    """
-    if get_worker_info() is None or 0 in shape:
-        return torch.empty(shape, dtype=torch.uint8)
-    storage = torch.UntypedStorage._new_shared(math.prod(shape))  # type: ignore[no-untyped-call]
-    return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)

@@ -15,12 +15,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from hqdata.errors import HqdataError
@@ -33,6 +35,7 @@ from training.data.resume import validate_state
 from training.data.samples import BatchMaker, Epochs, Failure
 from training.data.selection import Selection
 from training.data.shards import OpenedShards
+from training.data.slots import Slots, picture_bytes, split_pictures
 from training.model.backbones import find_backbone
 from training.prompts import Kind
 
@@ -157,9 +160,14 @@ class Stream:
             shards=selection.shards if shards.is_remote else (),
             number=epochs,
         )
-        self.maker = BatchMaker(
-            shards.reader,
-            Members(selection.dataset),
+        self._reader, self._members = shards.reader, Members(selection.dataset)
+
+    def maker(self, memory: Sequence[Tensor] = ()) -> BatchMaker:
+        """What makes the batches; see `training.data.samples`."""
+        config = self.config
+        return BatchMaker(
+            self._reader,
+            self._members,
             self._epochs,
             batch_size=config.batch_size,
             jitter=JitterConfig(
@@ -175,6 +183,7 @@ class Stream:
                 num_points=config.num_points,
                 compat=config.compat,
             ),
+            memory=memory,
         )
 
     def micro_batches(self) -> Iterator[MicroBatch]:
@@ -197,29 +206,39 @@ class Stream:
             LoaderError: a loader process died.
             HqdataError: the reader cannot go on.
         """
-        batches = iter(self._loader())
-        while True:
-            try:
-                made = next(batches)
-            except StopIteration:
-                return
-            except RuntimeError as error:
-                if "DataLoader worker" not in str(error) or "exited" not in str(error):
-                    raise
-                raise LoaderError(
-                    "a loader process died, killed from outside or for lack of memory",
-                    do="go on from the last checkpoint; fewer --workers take less memory",
-                ) from error
-            if isinstance(made, Failure):
-                raise made.error
-            yield made
+        workers, size = self.config.workers, self.config.image_size
+        slots = Slots(
+            workers=workers,
+            # One for each batch under way, one for that which has come. With several processes the
+            # one before it, which the trainer has not let go of yet, is another's.
+            per_worker=self.config.prefetch + (2 if workers == 1 else 1),
+            num_bytes=picture_bytes(self.config.micro_batch_size, size),
+        )
+        indices = _Indices(self.micro_batches(), slots if workers else None)
+        batches = iter(self._loader(indices, slots.memory))
+        try:
+            while True:
+                made = _next(batches)
+                if made is None:
+                    return
+                if isinstance(made, Failure):
+                    raise made.error
+                slot = indices.given.popleft()
+                if slot is not None and self._pin_memory:
+                    slots.give_back(slot)
+                elif slot is not None:
+                    images, masks = split_pictures(slots.lend(slot), len(made), size)
+                    made = replace(made, images=images, masks=masks)
+                yield made
+        finally:
+            del batches  # ends the processes now, not when the traceback of an error is forgotten
 
-    def _loader(self) -> DataLoader[Batch | Failure]:
+    def _loader(self, indices: _Indices, memory: Sequence[Tensor]) -> DataLoader[Batch | Failure]:
         # One sampler for all epochs: the processes live, and load ahead, across their ends.
         workers = self.config.workers
         return DataLoader(
-            self.maker,
-            sampler=cast("torch.utils.data.Sampler[MicroBatch]", _Indices(self)),
+            self.maker(memory),
+            sampler=indices,
             batch_size=None,
             collate_fn=_same,
             num_workers=workers,
@@ -230,14 +249,43 @@ class Stream:
         )
 
 
+@dataclass
 class _Indices:
-    """The micro-batches of a stream, as DataLoader wants them: to be iterated over anew."""
+    """Micro-batches, each with the slot that it goes to.
 
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
+    Attributes:
+        micro_batches: what is to be loaded.
+        slots: where from, or None.
+        given: the slots of what was asked for and has not come yet, in order.
+    """
 
-    def __iter__(self) -> Iterator[MicroBatch]:
-        return self._stream.micro_batches()
+    micro_batches: Iterator[MicroBatch]
+    slots: Slots | None
+    given: deque[int | None] = field(default_factory=deque)
+
+    def __iter__(self) -> Iterator[tuple[MicroBatch, int | None]]:
+        for turn, micro_batch in enumerate(self.micro_batches):
+            slot = None if self.slots is None else self.slots.take(turn)
+            self.given.append(slot)
+            yield micro_batch, slot
+
+
+def _next(batches: Iterator[Batch | Failure]) -> Batch | Failure | None:
+    """The next one, None at the end.
+
+    Raises:
+        LoaderError: a loader process died.
+    """
+    try:
+        return next(batches, None)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise LoaderError(
+            "a loader process died, killed from outside or for lack of memory",
+            do="go on from the last checkpoint; fewer --workers take less memory; a container "
+            "needs shared memory (docker run --shm-size 8g)",
+        ) from error
 
 
 def _same(made: Any) -> Any:

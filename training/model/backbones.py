@@ -81,7 +81,7 @@ BACKBONES: dict[str, Backbone] = {
             "sam_vit_h_4b8939.pth",
         ),
         Backbone("vit_tiny", "TinyViT", 1024, 16, 160, None, "mobile_sam.pt"),
-        Backbone("vit_micro", "stand-in", 256, 8, 128, Vit(128, 6, 4, 8, (2, 5)), None),
+        Backbone("vit_micro", "stand-in", 256, 16, 128, Vit(128, 6, 4, 8, (2, 5)), None),
     )
 }  # fmt: skip
 

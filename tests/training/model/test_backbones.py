@@ -28,7 +28,7 @@ def test_trained_parameters_are_as_many_as_in_table_1(name: str, number: int, me
 def test_masks_have_four_times_the_side_of_the_embedding(name: str):
     backbone = find_backbone(name)
     assert backbone.mask_size == 4 * backbone.embedding_size
-    assert backbone.mask_size == (128 if name == "vit_micro" else 256)
+    assert backbone.mask_size == (64 if name == "vit_micro" else 256)
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():

@@ -134,7 +134,13 @@ class TrainConfig(BaseModel):
     )
     keep: int = _field(3, "run", "checkpoints to keep", ge=1)
     eval_every: int = _field(1, "run", "epochs between evaluations", ge=1)
-    num_pictures: int = _field(8, "run", "sample pictures of each epoch", ge=0, le=64)
+    num_pictures: int = _field(
+        8,
+        "run",
+        "sample pictures of each epoch, of the evaluation sets if there are any",
+        ge=0,
+        le=64,
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainConfig:

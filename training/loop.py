@@ -210,8 +210,12 @@ class Trainer:
     def _step(self, batch: Batch) -> None:
         """One step of the optimizer; its figures are looked at when the next one is under way."""
         zero = torch.zeros(3, device=self._device)
-        own = torch.tensor([float(len(self._bad)), float(self.stop_signal)]).to(self._device)
-        figures = torch.cat([torch.stack([zero, *self._sums]).sum(dim=0), own])
+        # Filled on the device: a copy from pageable memory would wait for all that is under way.
+        own = [
+            torch.full((1,), float(value), device=self._device)
+            for value in (len(self._bad), self.stop_signal)
+        ]
+        figures = torch.cat([torch.stack([zero, *self._sums]).sum(dim=0), *own])
         figures = self._exchange(self.ranks, figures)
         if self.config.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._parameters, self.config.clip_norm)

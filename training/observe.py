@@ -7,9 +7,11 @@ from pathlib import Path
 
 import torch
 
+from hqdata.errors import DatasetError
 from hqdata.shards.dataset import Dataset
 from training.config import TrainConfig
 from training.data.selection import Selection
+from training.data.shards import is_url
 from training.distributed import Ranks
 from training.evaluation import EvaluationOptions, evaluate
 from training.journal import Display, Metrics, read_metrics
@@ -65,6 +67,7 @@ class Observer:
         is_due = epoch % self._config.eval_every == 0 or epoch == self._config.epochs
         if self._dataset is None or not is_due:
             if self._ranks.is_first:
+                self._draw(epoch)
                 self._write_page()
             return None
         result = evaluate(
@@ -137,10 +140,23 @@ class Observer:
         )
 
     def _draw(self, epoch: int) -> None:
-        if self._dataset is None or not self._config.num_pictures:
+        number, seed = self._config.num_pictures, self._config.seed
+        if not number:
             return
-        rows = choose_rows(self._dataset, self._config.num_pictures, self._config.seed)
-        sheet = draw_sheet(make_examples(self._model, self._dataset, rows, device=self._device))
+        if self._dataset is not None:
+            dataset, rows = self._dataset, choose_rows(self._dataset, number, seed)
+        elif is_url(self._config.shards):
+            return  # single pictures would cost whole shards
+        else:
+            dataset = self._selection.dataset
+            selected = set(self._selection.rows.tolist())
+            rows = [r for r in choose_rows(dataset, len(dataset), seed) if r in selected][:number]
+        try:
+            sheet = draw_sheet(make_examples(self._model, dataset, rows, device=self._device))
+        except DatasetError as error:
+            # Whether the run goes on without a sample is not for its pictures to say.
+            self._display.say(f"no pictures of this epoch: {error}")
+            return
         write_png(self._folder.pictures / f"epoch-{epoch:03}.png", sheet)
         if self._metrics is not None:
             self._metrics.picture(self._trainer.position.step, "examples", sheet)

@@ -18,7 +18,7 @@ QUICK = (
     "--model=vit_micro",
     "--device=cpu",
     "--loss-points=256",
-    "--num-pictures=0",
+    "--num-pictures=2",
     "--workers=0",
 )
 """Flags of a run that takes seconds."""

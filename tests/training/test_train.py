@@ -19,8 +19,8 @@ STEPS = ("--epochs=2", "--batch-size=5", "--device-batch=2", "--lr-drop-epoch=1"
 """Three steps an epoch of 12 samples, the last one of two: one rank of three has nothing to do."""
 
 TOLERANCE = 1e-4
-"""What the order of additions may change in a few steps of 1e-3: Adam makes large steps of gradients
-that are next to nothing. Other samples in one of the steps change weights by more.
+"""What the order of additions may change in a few steps of 1e-3: Adam makes large steps of
+gradients that are next to nothing. Other samples in one of the steps change weights by more.
 """
 
 
@@ -78,6 +78,13 @@ class TestARun:
         assert saved["trained_on"] == ["discs/all", "rings/all"]
         text = (undisturbed / "evaluation" / "epoch-002.md").read_text()
         assert "held_out/all" in text
+
+    def test_shows_pictures_of_each_epoch_on_its_page(self, undisturbed: Path):
+        names = [path.name for path in sorted((undisturbed / "pictures").iterdir())]
+        assert names == ["epoch-001.png", "epoch-002.png"]
+        page = (undisturbed / "index.html").read_text(encoding="utf-8")
+        assert page.count("data:image/png;base64,") >= 2
+        assert "held_out/all" in page
 
     def test_is_not_written_over(self, undisturbed: Path, own_shards: Path):
         before = (undisturbed / "metrics.jsonl").read_bytes()

@@ -224,8 +224,8 @@ class Stream:
                 if isinstance(made, Failure):
                     raise made.error
                 slot = indices.given.popleft()
-                if slot is not None and self._pin_memory:
-                    slots.give_back(slot)
+                if slot is not None and self._pin_memory and made.images.is_pinned():
+                    slots.give_back(slot)  # it is a copy
                 elif slot is not None:
                     images, masks = split_pictures(slots.lend(slot), len(made), size)
                     made = replace(made, images=images, masks=masks)

@@ -64,6 +64,7 @@ def stream(
     epochs: int = 1,
     rank: int = 0,
     world_size: int = 1,
+    pin_memory: bool = False,
     **values: Any,
 ) -> Stream:
     selection = selection or select(opened.dataset)
@@ -75,6 +76,7 @@ def stream(
         epochs=epochs,
         rank=rank,
         world_size=world_size,
+        pin_memory=pin_memory,
     )
 
 
@@ -240,6 +242,15 @@ def test_a_rank_without_samples_gets_an_empty_batch(opened: OpenedShards) -> Non
 def test_batches_may_be_kept(opened: OpenedShards, reference: Steps) -> None:
     batches = list(stream(opened, workers=1, epochs=2))
     assert global_batches([batches]) == reference
+
+
+@pytest.mark.filterwarnings("ignore:.*pin_memory:UserWarning")
+def test_page_locked_batches_are_the_same(opened: OpenedShards, reference: Steps) -> None:
+    for workers in (0, 1):
+        batches = list(stream(opened, workers=workers, epochs=2, pin_memory=True))
+        assert global_batches([batches]) == reference
+        pinned = {batch.images.is_pinned() for batch in batches if len(batch)}
+        assert pinned == {torch.cuda.is_available()}
 
 
 def test_memory_that_is_let_go_of_is_used_again(opened: OpenedShards) -> None:

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -15,6 +16,7 @@ import typer
 from rich.console import Console
 
 from hqdata.errors import HqdataError, UserError
+from hqdata.files import no_room
 from hqdata.progress import Bar, Lines, Reporter
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -91,7 +93,22 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
             expected=f"cuda:0 to cuda:{count - 1}",
             do="start no more processes on a machine than it has GPUs" if not colon else None,
         )
+    # Convolutions, too, compute in float32 where float32 is asked for, not in TF32.
+    torch.backends.cudnn.allow_tf32 = False
     return torch.device("cuda", index)
+
+
+def explain_os_error(error: OSError) -> str:
+    """What the operating system refused, and where."""
+    path = Path(str(error.filename)) if error.filename else Path()
+    full = no_room(error, path)
+    where = f"\n  where: {error.filename}" if error.filename else ""
+    if full is not None:
+        return (
+            f"no room left to write ({error.strerror}){where}\n  to do: free some space; what was "
+            "saved before is whole, and a run goes on with --resume"
+        )
+    return f"{error.strerror or error}{where}"
 
 
 def run_app(app: Any) -> NoReturn:
@@ -105,13 +122,16 @@ def run_app(app: Any) -> NoReturn:
     except HqdataError as error:
         err.print(f"error: {error}", markup=False)
         sys.exit(error.exit_status)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            # The reader of our output has gone (`| head`): nothing is left to say.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
+        err.print(f"error: {explain_os_error(error)}", markup=False)
+        sys.exit(1)
     except KeyboardInterrupt:
         err.print("stopped")
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`): nothing is left to say.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except torch.cuda.OutOfMemoryError as error:
         short = str(error).partition(". ")[0]
         err.print(f"error: {short}", markup=False)

@@ -13,13 +13,19 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from hqdata.errors import UserError
+from hqdata.errors import HqdataError, UserError
 
 T = TypeVar("T")
 
 _NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 _HOURS = 2
 """How long a process waits for the others: evaluating and merging take the first one a while."""
+
+
+class LostRankError(HqdataError):
+    """A process of the run has gone, and the others cannot go on."""
+
+    exit_status = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,46 +74,67 @@ class Ranks:
     def barrier(self) -> None:
         """Waits for all."""
         if self.world_size > 1:
-            dist.barrier()
+            with _together():
+                dist.barrier()
 
     def gather(self, value: list[T]) -> list[list[T]]:
         """The lists of all ranks, in their order, on every rank."""
         if self.world_size == 1:
             return [value]
         found: list[list[T] | None] = [None] * self.world_size
-        dist.all_gather_object(found, value)
+        with _together():
+            dist.all_gather_object(found, value)
         return [one or [] for one in found]
 
     def sum_(self, values: Tensor) -> None:
         """Adds the tensors of all ranks, in place."""
         if self.world_size > 1:
-            dist.all_reduce(values)
+            with _together():
+                dist.all_reduce(values)
 
     def spread(self, tensors: Sequence[Tensor]) -> None:
         """Gives all ranks the values that the first one has, in place."""
         if self.world_size > 1:
-            for tensor in tensors:
-                dist.broadcast(tensor, src=0)
+            with _together():
+                for tensor in tensors:
+                    dist.broadcast(tensor, src=0)
 
 
 @contextmanager
 def joined(ranks: Ranks, device: torch.device) -> Iterator[None]:
     """With all processes connected to one another."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     if ranks.world_size == 1:
         yield
         return
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     dist.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
         rank=ranks.rank,
         world_size=ranks.world_size,
         timeout=timedelta(hours=_HOURS),
+        device_id=device if device.type == "cuda" else None,
     )
+    yield
+    # Not where an error comes by: the others may be waiting for this process, and it for them. It
+    # ends, and its launcher ends them.
+    dist.destroy_process_group()
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """Around what all processes do together.
+
+    Raises:
+        LostRankError: one of them has gone.
+    """
     try:
         yield
-    finally:
-        dist.destroy_process_group()
+    except RuntimeError as error:
+        raise LostRankError(
+            f"another process of the run has gone ({str(error).splitlines()[0][:120]})",
+            do="see what it said before it went; what was saved before is whole",
+        ) from error
 
 
 class GradientSum:

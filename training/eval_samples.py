@@ -22,6 +22,7 @@ from training.data.augment import OBJECT_ABOVE, Jitter, render
 from training.data.batch import BadSample
 from training.data.decode import Picture, decode
 from training.data.draw import draw_points, tight_box
+from training.data.processes import loader_context, start_loader
 from training.data.seeds import sample_generator
 from training.prompts import Kind, Prompts
 
@@ -237,13 +238,9 @@ def make_eval_loader(
         batch_size=batch_size,
         num_workers=num_workers,
         collate_fn=partial(_collate, mask_side=mask_side),
-        worker_init_fn=_one_thread,
+        worker_init_fn=start_loader,
+        multiprocessing_context=loader_context() if num_workers else None,
     )
-
-
-def _one_thread(number: int) -> None:
-    # Workers are parallel already; and a thread pool of OpenCV's does not survive a fork.
-    cv2.setNumThreads(0)
 
 
 def _collate(items: Sequence[EvalSample | BadSample], mask_side: int) -> EvalBatch:

@@ -32,7 +32,7 @@ def encoder_digest(model: HqSam) -> str:
     )
     for name, value in sorted(model.sam.image_encoder.state_dict().items()):
         digest.update(f"{name}/{tuple(value.shape)}/{value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 
 from hqdata.errors import UserError
+from hqdata.files import sha256_file
 from training.model.backbones import find_backbone
 from training.model.checkpoints import load_hq, load_sam
 from training.model.hq_sam import HqSam, Precision, build_hq_sam
 from training.model.recognise import recognise
 from training.model.state_files import read_state
-from training.run_folder import open_run
+from training.run_folder import Run, open_run
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -120,7 +121,31 @@ def _of_run(
     model = build_hq_sam(find_backbone(run.model), seed=run.seed, precision=precision)
     checkpoint = sam_checkpoint or run.sam_checkpoint
     if checkpoint is not None:
+        _check_sam(checkpoint, run)
         load_sam(model, checkpoint)
     load_hq(model, run.hq_weights)
     weights = f"{root.name}/{run.hq_weights.name}"
     return Loaded(model.to(device), weights, tuple(run.trained_on))
+
+
+def _check_sam(checkpoint: Path, run: Run) -> None:
+    """Holds SAM's weights against those that the run was trained with.
+
+    Raises:
+        UserError: they are gone, or others.
+    """
+    if not checkpoint.is_file():
+        raise UserError(
+            "SAM's weights of the run are not where they were",
+            where=checkpoint,
+            do="give them with --sam-checkpoint",
+        )
+    digest = sha256_file(checkpoint)
+    if digest != run.sam_sha256:
+        raise UserError(
+            "the run was trained with other weights of SAM",
+            where=checkpoint,
+            expected=f"a file of SHA-256 {run.sam_sha256}, not {digest}"
+            if run.sam_sha256
+            else "none: the run began with random ones",
+        )

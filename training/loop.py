@@ -7,6 +7,7 @@ micro-batches and ranks is the gradient.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from training.model.hq_sam import HqSam
 from training.run_folder import RunFolder
 from training.snapshot import Position, Snapshot, Tensors
 
-_FIGURES = ("loss", "bce", "dice", "num_bad", "stop")
+_FIGURES = ("loss", "bce", "dice", "num_samples", "num_bad", "stop")
 """What travels with the gradients: sums over the samples of a step, and whether to stop."""
 
 
@@ -41,11 +42,11 @@ class _Pending:
 
     row_step: int
     epoch: int
-    num_samples: int
     lr: float
     figures: Tensor
     sample_losses: Tensor
     keys: tuple[str, ...]
+    bad: list[BadSample]
     ready: torch.cuda.Event | None
 
 
@@ -154,7 +155,7 @@ class Trainer:
         self._speed.restart()
         if self.position.position >= self.position.num_samples:
             self._end_epoch(after_epoch)  # what was stopped between its last step and its results
-        for batch in batches:
+        for batch in () if self._is_enough() else batches:
             self._compute(batch)
             if not batch.is_last:
                 continue
@@ -164,7 +165,7 @@ class Trainer:
             elif self.position.step % self.config.save_every == 0:
                 self._settle()
                 self._save()
-            if self.position.step == self.config.max_steps:
+            if self._is_enough():
                 self._settle()
                 self._save()
                 break
@@ -187,6 +188,9 @@ class Trainer:
                 for parameter, value in zip(self._parameters, own, strict=True):
                     parameter.copy_(value)
 
+    def _is_enough(self) -> bool:
+        return self.config.max_steps is not None and self.position.step >= self.config.max_steps
+
     def _done(self) -> int:
         return self.position.epoch * self.position.num_samples + self.position.position
 
@@ -196,8 +200,9 @@ class Trainer:
         if not len(batch):
             return
         batch = batch.to(self._device)
+        prompts = self.model.embed(batch.prompts)
         features = self.model.encode(batch.images)
-        logits = self.model.hq_logits(features, batch.prompts)
+        logits = self.model.hq_logits(features, prompts)
         losses = hq_loss(logits, batch.masks, batch.seeds, self._loss)
         (losses.total.sum() / batch.num_global).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
@@ -213,10 +218,15 @@ class Trainer:
         # Filled on the device: a copy from pageable memory would wait for all that is under way.
         own = [
             torch.full((1,), float(value), device=self._device)
-            for value in (len(self._bad), self.stop_signal)
+            for value in (len(self._keys), len(self._bad), self.stop_signal)
         ]
         figures = torch.cat([torch.stack([zero, *self._sums]).sum(dim=0), *own])
         figures = self._exchange(self.ranks, figures)
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        # Samples that could not be read are missing from the mean.
+        present = figures[_FIGURES.index("num_samples")].clamp(min=1)
+        torch._foreach_mul_(gradients, batch.num_global / present)
+        length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         if self.config.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._parameters, self.config.clip_norm)
         rate = self.config.rate(self.position.step, self._steps_per_epoch)
@@ -237,10 +247,10 @@ class Trainer:
                 ),
             }
         )
-        self._pending = self._leave(figures, batch, rate)
-        self._sums, self._sample_losses, self._keys = [], [], []
+        self._pending = self._leave(torch.cat([figures, length[None]]), rate)
+        self._sums, self._sample_losses, self._keys, self._bad = [], [], [], []
 
-    def _leave(self, figures: Tensor, batch: Batch, rate: float) -> _Pending:
+    def _leave(self, figures: Tensor, rate: float) -> _Pending:
         """The step's figures, to be looked at later: asking for them now would stop the device."""
         losses = torch.cat(self._sample_losses) if self._sample_losses else figures[:0]
         ready = None
@@ -252,15 +262,15 @@ class Trainer:
                 for value in (figures, losses)
             )
             ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            ready.record()
+            ready.record(torch.cuda.current_stream(self._device))
         return _Pending(
             self.position.step,
             self.position.epoch + 1,
-            batch.num_global,
             rate,
             figures,
             losses,
             tuple(self._keys),
+            self._bad,
             ready,
         )
 
@@ -271,17 +281,21 @@ class Trainer:
             return
         if pending.ready is not None:
             pending.ready.synchronize()
-        figures = dict(zip(_FIGURES, pending.figures.tolist(), strict=True))
-        mean = {name: figures[name] / pending.num_samples for name in ("loss", "bce", "dice")}
-        if not all(value == value and abs(value) != float("inf") for value in mean.values()):
-            self._refuse_nan(pending)
+        *sums, length = pending.figures.tolist()
+        figures = dict(zip(_FIGURES, sums, strict=True))
+        num_samples = int(figures["num_samples"])
+        mean = {name: figures[name] / max(1, num_samples) for name in ("loss", "bce", "dice")}
+        if not all(map(math.isfinite, mean.values())):
+            self._refuse(pending, "loss")
+        if not math.isfinite(length):
+            self._refuse(pending, "gradient")
         if figures["num_bad"]:
-            self._count_bad(int(figures["num_bad"]))
+            self._count_bad(pending.bad)
         row = StepRow(
             step=pending.row_step,
             epoch=pending.epoch,
             lr=pending.lr,
-            images_per_second=self._speed.add(pending.num_samples),
+            images_per_second=self._speed.add(num_samples),
             **mean,
         )
         self._display.step(self._done(), row)
@@ -319,14 +333,14 @@ class Trainer:
             do=f"go on: python -m training.train --resume {self._folder.root}",
         )
 
-    def _refuse_nan(self, pending: _Pending) -> None:
+    def _refuse(self, pending: _Pending, what: str) -> None:
         finite = torch.isfinite(pending.sample_losses).tolist()
         own = [key for key, good in zip(pending.keys, finite, strict=True) if not good]
         keys = sorted(key for part in self.ranks.gather(own) for key in part)
         saved = self._folder.snapshots()
         raise TrainingError(
-            f"the loss is not a number at step {pending.row_step:,}, lr {pending.lr:g}",
-            where=f"samples {', '.join(keys)}" if keys else "the sum over the samples",
+            f"the {what} is not a number at step {pending.row_step:,}, lr {pending.lr:g}",
+            where=f"samples {', '.join(keys)}" if keys else "the sum over its samples",
             do=f"the last good checkpoint is {saved[-1]}: go on from it with --resume "
             f"{self._folder.root}; if it happens again, try a lower --lr, --clip-norm 1 or "
             "--precision fp32 in a new run"
@@ -334,19 +348,20 @@ class Trainer:
             else "nothing was saved yet; try a lower --lr, --clip-norm 1 or --precision fp32",
         )
 
-    def _count_bad(self, number: int) -> None:
-        found = self.ranks.gather(self._bad)
-        self._bad = []
-        self.position = self.position.model_copy(update={"num_bad": self.position.num_bad + number})
-        named = sorted({(b.key, b.shard, b.reason) for part in found for b in part})
-        for key, shard, reason in named:
-            self._display.say(f"cannot be read: {key} in {shard}: {reason}")
-        if self.position.num_bad > self.config.skip_bad:
-            key, shard, reason = named[0] if named else ("?", "?", "?")
+    def _count_bad(self, bad: list[BadSample]) -> None:
+        """Names what could not be read; each sample counts once, in however many epochs."""
+        before = set(self.position.bad)
+        found = {b.key: b for part in self.ranks.gather(bad) for b in part if b.key not in before}
+        for key, one in sorted(found.items()):
+            self._display.say(f"cannot be read: {key} in {one.shard}: {one.reason}")
+        keys = tuple(sorted(before | found.keys()))
+        self.position = self.position.model_copy(update={"bad": keys})
+        if len(keys) > self.config.skip_bad:
+            one = next(iter(found.values()))
             raise TrainingError(
-                f"{self.position.num_bad} samples cannot be read, e.g. {key!r}: {reason}",
-                where=shard,
+                f"{len(keys)} samples cannot be read, e.g. {one.key!r}: {one.reason}",
+                where=one.shard,
                 expected=f"at most {self.config.skip_bad} (--skip-bad)",
                 do=f"see what is damaged: hqdata check {self.config.shards}; or pass over them: "
-                f"--resume {self._folder.root} --skip-bad {self.position.num_bad}",
+                f"--resume {self._folder.root} --skip-bad {len(keys)}",
             )

@@ -126,8 +126,7 @@ def sample_targets(targets: Tensor, points: Tensor) -> Tensor:
     four times their memory, most of which no point ever touches.
     """
     number, height, width = targets.shape
-    scale = points.new_tensor((width, height))
-    place = points * scale - 0.5
+    place = torch.stack((points[..., 0] * width, points[..., 1] * height), dim=-1) - 0.5
     corner = place.floor()
     part = place - corner
     x, y = corner.to(torch.int64).unbind(-1)

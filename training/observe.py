@@ -73,7 +73,10 @@ class Observer:
         result = evaluate(
             self._model,
             self._dataset,
-            options=EvaluationOptions(batch_size=self._config.device_batch),
+            options=EvaluationOptions(
+                batch_size=self._config.device_batch,
+                num_workers=2 if self._config.workers is None else self._config.workers,
+            ),
             device=self._device,
             rank=self._ranks.rank,
             world_size=self._ranks.world_size,

@@ -201,6 +201,7 @@ class Run:
         root: its folder.
         model: name of the backbone.
         sam_checkpoint: SAM's weights, None where they are random by `seed`.
+        sam_sha256: their digest, empty where they are random.
         hq_weights: the best HQ weights, else the last.
         trained_on: "source/split" names.
         seed: of the run.
@@ -209,6 +210,7 @@ class Run:
     root: Path
     model: str
     sam_checkpoint: Path | None
+    sam_sha256: str
     hq_weights: Path
     trained_on: tuple[str, ...]
     seed: int
@@ -229,8 +231,15 @@ def open_run(root: Path) -> Run:
             where=folder.root,
             do=f"let it go on: python -m training.train --resume {folder.root}",
         )
-    checkpoint = config.sam_checkpoint if info.sam_sha256 else None
-    return Run(folder.root, info.model, checkpoint, weights, tuple(info.trained_on), config.seed)
+    return Run(
+        root=folder.root,
+        model=info.model,
+        sam_checkpoint=config.sam_checkpoint if info.sam_sha256 else None,
+        sam_sha256=info.sam_sha256,
+        hq_weights=weights,
+        trained_on=tuple(info.trained_on),
+        seed=config.seed,
+    )
 
 
 @contextmanager

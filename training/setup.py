@@ -45,7 +45,8 @@ def resolve_config(
     if resume is None:
         return make_config(values, str(config_file) if config_file else "flags")
     saved = RunFolder(resume).read_config()
-    whole = {**saved.model_dump(), **values, "out": resume}
+    # How far it was to go in an earlier call is not how far it is to go now.
+    whole = {**saved.model_dump(), "max_steps": None, **values, "out": resume}
     config = make_config(whole, f"flags and {resume / CONFIG_FILE}")
     changed = saved.changed(config)
     if changed:
@@ -89,9 +90,16 @@ def find_sam_checkpoint(config: TrainConfig, backbone: Backbone) -> Path | None:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A model on its device, and the digest of SAM's checkpoint, empty if it has random weights."""
+    """A model on its device, and where SAM's weights are from.
+
+    Attributes:
+        model: the model.
+        sam_checkpoint: the file of SAM's weights, None if they are random.
+        sam_sha256: its digest, empty if they are random.
+    """
 
     model: HqSam
+    sam_checkpoint: Path | None
     sam_sha256: str
 
 
@@ -106,12 +114,16 @@ def build_model(config: TrainConfig, device: torch.device) -> Built:
     model = build_hq_sam(backbone, seed=config.seed, precision=precision_of(config, device))
     digest = ""
     if checkpoint is not None:
+        # HQ weights that the file may hold, too, are not where a run begins.
+        own = {name: value.clone() for name, value in model.hq.state_dict().items()}
         load_sam(model, checkpoint)
+        model.hq.load_state_dict(own)
         digest = sha256_file(checkpoint)
+        checkpoint = checkpoint.resolve()  # the run remembers it, and is opened from elsewhere
     model.to(device)
     if config.compile:
         model.sam.image_encoder.compile()
-    return Built(model, digest)
+    return Built(model, checkpoint, digest)
 
 
 def precision_of(config: TrainConfig, device: torch.device) -> Precision:

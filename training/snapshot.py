@@ -41,7 +41,7 @@ class Position(_Model):
         batch_size: samples of a step.
         num_samples: samples of an epoch.
         best: highest mean boundary IoU so far, if anything was evaluated.
-        num_bad: samples passed over so far.
+        bad: keys of the samples passed over so far.
     """
 
     step: int = Field(ge=0)
@@ -53,7 +53,7 @@ class Position(_Model):
     batch_size: int = Field(ge=1)
     num_samples: int = Field(ge=1)
     best: float | None = None
-    num_bad: int = Field(default=0, ge=0)
+    bad: tuple[str, ...] = ()
 
     def stream(self) -> StreamState:
         """The part of it that the stream needs."""

@@ -11,9 +11,9 @@ from types import FrameType
 
 import torch
 
-from hqdata.errors import HqdataError, UserError
+from hqdata.errors import CancelledError, HqdataError, UserError
 from hqdata.shards.dataset import Dataset
-from training.cli_common import err, out_console, pick_device
+from training.cli_common import err, explain_os_error, out_console, pick_device
 from training.config import TrainConfig
 from training.data.order import num_steps
 from training.data.selection import Selection, select
@@ -22,7 +22,7 @@ from training.data.stream import Stream, stream_config, validate_state
 from training.distributed import Ranks, joined
 from training.flags import Parser, add_config_flags, given_values, parse
 from training.journal import BarDisplay, Display, LineDisplay, Metrics, MuteDisplay
-from training.loop import Trainer
+from training.loop import Trainer, TrainingError
 from training.observe import Observer
 from training.results import notes, to_table
 from training.run_folder import CONFIG_FILE, RunFolder, claimed
@@ -45,10 +45,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _display(ranks) as display:
             train(config, ranks, display, resume=namespace.resume is not None)
     except HqdataError as error:
-        # All ranks fail alike but where a loader or a disk fails: one of them is enough to read.
-        if ranks.is_first or not isinstance(error, UserError):
+        # Where all ranks fail alike, one of them is enough to read.
+        if ranks.is_first:
             err.print(f"error: {error}", markup=False)
+        elif not isinstance(error, (UserError, TrainingError, CancelledError)):
+            err.print(f"error on rank {ranks.rank}: {error}", markup=False)
         return error.exit_status
+    except OSError as error:
+        err.print(f"error: {explain_os_error(error)}", markup=False)
+        return 1
+    except torch.cuda.OutOfMemoryError as error:
+        err.print(f"error: {str(error).partition('. ')[0]}", markup=False)
+        err.print("  to do: a smaller --device-batch; the steps stay the same", markup=False)
+        return 1
     except KeyboardInterrupt:
         err.print("stopped at once; what was saved before is whole")
         return 130
@@ -61,6 +70,11 @@ def train(config: TrainConfig, ranks: Ranks, display: Display, *, resume: bool) 
     Raises:
         HqdataError: a user's mistake, a signal, or training that cannot go on.
     """
+    if ranks.local_world_size > 1 and config.device.startswith("cuda:"):
+        raise UserError(
+            f"{ranks.local_world_size} processes of this machine were all sent to {config.device}",
+            do="leave out --device: each process takes a GPU of its own",
+        )
     device = pick_device(config.device, local_rank=ranks.local_rank)
     root = config.run_folder()
     with ExitStack() as stack:
@@ -76,6 +90,7 @@ def train(config: TrainConfig, ranks: Ranks, display: Display, *, resume: bool) 
         # Opened now: a mistake must show before hours of training, and before a folder is made.
         evaluation = None if config.eval_shards is None else Dataset.open(config.eval_shards)
         built = build_model(config, device)
+        config = config.model_copy(update={"sam_checkpoint": built.sam_checkpoint})
         stack.enter_context(joined(ranks, device))
         if ranks.is_first:
             stack.enter_context(claimed(root))
@@ -111,7 +126,13 @@ def train(config: TrainConfig, ranks: Ranks, display: Display, *, resume: bool) 
         if position.epoch < config.epochs:
             _tell_start(config, ranks, device, selection, position, display, root)
             stream = _stream(config, selection, opened, position, ranks, device)
-            trainer.run(stream, observer.after_epoch)
+            try:
+                trainer.run(stream, observer.after_epoch)
+            except UserError as error:
+                # A network or a disk may fail on one machine alone, unlike what went before.
+                if not ranks.is_first:
+                    err.print(f"error on rank {ranks.rank}: {error}", markup=False)
+                raise
         _tell_end(trainer, config, observer, ranks, display, root)
 
 

@@ -24,7 +24,9 @@ QUICK = (
 """Flags of a run that takes seconds."""
 
 
-def start(*arguments: str | Path, ranks: int = 1) -> list[subprocess.Popen[str]]:
+def start(
+    *arguments: str | Path, ranks: int = 1, own_group: bool = False
+) -> list[subprocess.Popen[str]]:
     """Starts `python -m training.train` once a rank, connected as torchrun connects them."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
@@ -44,6 +46,7 @@ def start(*arguments: str | Path, ranks: int = 1) -> list[subprocess.Popen[str]]
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
+                start_new_session=own_group,
                 env=child_environment(OMP_NUM_THREADS="1", **(launcher if ranks > 1 else {})),
             )
         )

@@ -34,7 +34,7 @@ class Setting:
     def __init__(self, shards: Path, root: Path, **values: object) -> None:
         settings: dict[str, object] = {
             "model": "vit_micro", "epochs": 1, "batch_size": 4, "device_batch": 4, "workers": 0,
-            "loss_points": 64, "save_every": 1, "keep": 99, "shards": str(shards), "out": root,
+            "loss_points": 64, "save_every": 500, "keep": 99, "shards": str(shards), "out": root,
         }  # fmt: skip
         self.config = TrainConfig.model_validate({**settings, **values})
         root.mkdir(exist_ok=True)
@@ -109,7 +109,7 @@ def test_a_step_is_one_of_adam_on_the_mean_over_its_samples(own_shards: Path, tm
 def test_a_loss_that_is_no_number_names_its_samples_and_keeps_what_was_good(
     own_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    setting = Setting(own_shards, tmp_path, epochs=3)
+    setting = Setting(own_shards, tmp_path, epochs=3, save_every=1)
     batches = list(setting.stream)
     spoilt = batches[2]
     real = training.loop.hq_loss
@@ -133,6 +133,28 @@ def test_a_loss_that_is_no_number_names_its_samples_and_keeps_what_was_good(
     assert snapshot.position.step == 2
     assert all(bool(torch.isfinite(value).all()) for value in snapshot.weights.values())
     assert "step-000000002" in str(caught.value)
+
+
+def test_a_gradient_that_is_no_number_is_never_saved(
+    own_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    setting = Setting(own_shards, tmp_path, save_every=1)
+    real, calls = training.loop.hq_loss, []
+
+    def spoil(logits, targets, seeds, config):
+        found = real(logits, targets, seeds, config)
+        calls.append(len(seeds))
+        if len(calls) == 2:
+            logits.register_hook(lambda gradient: gradient * float("inf"))
+        return found
+
+    monkeypatch.setattr(training.loop, "hq_loss", spoil)
+    with pytest.raises(TrainingError, match="gradient is not a number at step 2"):
+        setting.run()
+    snapshot, _ = setting.folder.newest()
+    assert snapshot is not None
+    assert snapshot.position.step == 1
+    assert all(bool(torch.isfinite(value).all()) for value in snapshot.weights.values())
 
 
 class TestUnreadableSamples:
@@ -160,14 +182,34 @@ class TestUnreadableSamples:
         root, _ = damaged
         setting = Setting(root, tmp_path / "run", skip_bad=1)
         setting.run()
-        assert setting.trainer.position.num_bad == 1
+        assert len(setting.trainer.position.bad) == 1
         assert setting.trainer.position.epoch == 1
 
-    def test_are_counted_over_epochs(self, damaged: tuple[Path, str], tmp_path: Path):
+    def test_are_missing_from_the_mean(
+        self, damaged: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
         root, _ = damaged
+        seen: list[torch.Tensor] = []
+        real = training.loop.hq_loss
+
+        def keep(*arguments):
+            found = real(*arguments)
+            seen.append(found.total.detach())
+            return found
+
+        monkeypatch.setattr(training.loop, "hq_loss", keep)
+        setting = Setting(root, tmp_path / "run", skip_bad=1)
+        setting.run()
+        assert sorted(len(losses) for losses in seen) == [3, 4, 4]
+        told = [row["loss"] for row in read_metrics(setting.folder.metrics)]
+        assert told == pytest.approx([losses.mean().item() for losses in seen], rel=1e-4)
+
+    def test_count_once_in_however_many_epochs(self, damaged: tuple[Path, str], tmp_path: Path):
+        root, key = damaged
         setting = Setting(root, tmp_path / "run", skip_bad=1, epochs=2)
-        with pytest.raises(TrainingError, match="2 samples cannot be read"):
-            setting.run()
+        setting.run()
+        assert setting.trainer.position.bad == (key,)
+        assert setting.trainer.position.epoch == 2
 
 
 def test_results_see_the_running_mean_and_training_goes_on_with_the_weights(

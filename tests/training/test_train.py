@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from hqdata.errors import UserError
 from support.runs import QUICK, finish, largest_difference, start, train, weights
 from training import train as command
-from training.journal import read_metrics
+from training.journal import Metrics, StepRow, read_metrics
+from training.loading import load_model
+from training.model.backbones import BACKBONES, find_backbone
+from training.model.checkpoints import save_merged
+from training.model.hq_sam import build_hq_sam
 from training.run_folder import RunFolder, open_run
+from training.setup import build_model
 
 STEPS = ("--epochs=2", "--batch-size=5", "--device-batch=2", "--lr-drop-epoch=1")
 """Three steps an epoch of 12 samples, the last one of two: one rank of three has nothing to do."""
@@ -173,6 +182,24 @@ class TestGoingOn:
             TOLERANCE
         )
 
+    def test_after_a_signal_to_all_processes_of_the_job(self, own_shards: Path, tmp_path: Path):
+        """Launchers and batch systems end a whole group: the loaders have to outlive the saving."""
+        out = tmp_path / "run"
+        flags = [flag for flag in QUICK if not flag.startswith("--workers")]
+        [child] = start(
+            *flags, *STEPS, "--epochs=200", "--workers=2", "--shards", own_shards, "--out", out,
+            own_group=True,
+        )  # fmt: skip
+        _wait_for_steps(out, 2)
+        os.killpg(child.pid, signal.SIGTERM)
+        [(status, told)] = finish([child])
+        assert status == 130, told
+        assert "stopped after step" in told
+        done = max(row["step"] for row in read_metrics(out / "metrics.jsonl"))
+        snapshot, _ = RunFolder(out).newest()
+        assert snapshot is not None
+        assert snapshot.position.step == done
+
     def test_of_a_finished_run_changes_nothing(self, undisturbed: Path):
         before = (undisturbed / "last.safetensors").read_bytes()
         status, told = train("--resume", undisturbed)
@@ -198,6 +225,79 @@ class TestGoingOn:
         flags = ["--resume", str(undisturbed), "--shards", str(own_eval_shards)]
         assert command.main(flags) == 2
         assert "another data set" in capsys.readouterr().err
+
+
+def test_a_disk_that_fills_up_is_one_message_and_what_was_saved_stays(
+    own_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    def full(self: Metrics, row: StepRow) -> None:
+        if row.step == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.jsonl")
+
+    monkeypatch.setattr(Metrics, "step", full)
+    out = tmp_path / "run"
+    own = [f"--shards={own_shards}", f"--out={out}", "--save-every=1"]
+    assert command.main([*QUICK, *STEPS, *own]) == 1
+    told = capsys.readouterr().err
+    assert "error: no room left to write" in told
+    assert "metrics.jsonl" in told
+    snapshot, wrong = RunFolder(out).newest()
+    assert wrong == []
+    assert snapshot is not None
+    assert snapshot.position.step == 2
+
+
+@pytest.fixture(scope="module")
+def sam_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("sam")
+    save_merged(build_hq_sam(find_backbone("vit_micro"), seed=9), root / "sam_vit_micro.pth")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run_of_its_own(sam_folder: Path, own_shards: Path) -> Path:
+    """A run that found it by its usual name."""
+    named = replace(find_backbone("vit_micro"), checkpoint_name="sam_vit_micro.pth")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BACKBONES, "vit_micro", named)
+        patch.chdir(sam_folder)
+        own = [f"--shards={own_shards}", f"--out={sam_folder / 'run'}", "--epochs=1"]
+        assert command.main([*QUICK, "--batch-size=12", *own]) == 0
+    return sam_folder / "run"
+
+
+class TestSamOfItsOwn:
+    """A run whose SAM came from a file, here one of random weights."""
+
+    def test_is_what_evaluation_and_prediction_load(self, run_of_its_own: Path, sam_folder: Path):
+        loaded = load_model(run_of_its_own, device=torch.device("cpu"), precision="fp32")
+        original = build_hq_sam(find_backbone("vit_micro"), seed=9)
+        for name, value in original.sam.state_dict().items():
+            assert torch.equal(loaded.model.sam.state_dict()[name], value), name
+
+    def test_does_not_bring_hq_weights_with_it(self, run_of_its_own: Path):
+        """The file holds some: a run begins with those of its seed all the same."""
+        config = RunFolder(run_of_its_own).read_config()
+        begun = build_model(config, torch.device("cpu")).model.hq.state_dict()
+        own = build_hq_sam(find_backbone("vit_micro"), seed=config.seed).hq.state_dict()
+        assert all(torch.equal(begun[name], own[name]) for name in own)
+
+    def test_is_not_taken_from_another_file(self, run_of_its_own: Path, tmp_path: Path):
+        other = tmp_path / "other.pth"
+        save_merged(build_hq_sam(find_backbone("vit_micro"), seed=10), other)
+        with pytest.raises(UserError, match="other weights of SAM"):
+            load_model(
+                run_of_its_own, device=torch.device("cpu"), precision="fp32", sam_checkpoint=other
+            )
+
+    def test_is_asked_for_where_it_has_gone(self, run_of_its_own: Path, sam_folder: Path):
+        path = sam_folder / "sam_vit_micro.pth"
+        path.rename(sam_folder / "elsewhere.pth")
+        try:
+            with pytest.raises(UserError, match="--sam-checkpoint"):
+                load_model(run_of_its_own, device=torch.device("cpu"), precision="fp32")
+        finally:
+            (sam_folder / "elsewhere.pth").rename(path)
 
 
 class TestLeavingOut:

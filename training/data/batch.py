@@ -59,11 +59,12 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device; copies from page-locked memory run beside the computation."""
+        beside = self.images.is_pinned()
         return self._with(
-            self.images.to(device, non_blocking=True),
-            self.masks.to(device, non_blocking=True),
-            self.prompts.to(device, non_blocking=True),
-            self.seeds.to(device, non_blocking=True),
+            self.images.to(device, non_blocking=beside),
+            self.masks.to(device, non_blocking=beside),
+            self.prompts.to(device, non_blocking=beside),
+            self.seeds.to(device, non_blocking=beside),
         )
 
     def _with(self, images: Tensor, masks: Tensor, prompts: Prompts, seeds: Tensor) -> Batch:

@@ -3,24 +3,18 @@
 Which samples a batch holds is told by `training.data.order`, what is made of each of them by
 `training.data.seeds`: so neither the number of ranks nor that of loader processes changes anything.
 
-Loader processes are started by "forkserver" (or "spawn", where there is none). A plain fork would
-copy a process that already has threads of PyTorch, Arrow or CUDA in it, whose locks may be held at
-that moment and then stay so for ever. The server imports this module once, and its forks share that
-memory. As for all such processes, a script that uses a `Stream` with workers needs the usual
-`if __name__ == "__main__":`.
+`training.data.processes` says how loader processes are started. A script that uses a `Stream` with
+workers needs the usual `if __name__ == "__main__":`.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -31,6 +25,7 @@ from training.data.batch import Batch
 from training.data.draw import PromptConfig
 from training.data.members import Members
 from training.data.order import MicroBatch, StreamState, micro_batches
+from training.data.processes import loader_context, start_loader
 from training.data.resume import validate_state
 from training.data.samples import BatchMaker, Epochs, Failure
 from training.data.selection import Selection
@@ -227,8 +222,10 @@ class Stream:
                 if slot is not None and self._pin_memory and made.images.is_pinned():
                     slots.give_back(slot)  # it is a copy
                 elif slot is not None:
-                    images, masks = split_pictures(slots.lend(slot), len(made), size)
-                    made = replace(made, images=images, masks=masks)
+                    # The slot was laid out before anybody knew which samples are bad.
+                    planned = len(made) + len(made.bad)
+                    images, masks = split_pictures(slots.lend(slot), planned, size)
+                    made = replace(made, images=images[: len(made)], masks=masks[: len(made)])
                 yield made
         finally:
             del batches  # ends the processes now, not when the traceback of an error is forgotten
@@ -243,8 +240,8 @@ class Stream:
             collate_fn=_same,
             num_workers=workers,
             prefetch_factor=self.config.prefetch if workers else None,
-            multiprocessing_context=_context() if workers else None,
-            worker_init_fn=_start_worker,
+            multiprocessing_context=loader_context() if workers else None,
+            worker_init_fn=start_loader,
             pin_memory=self._pin_memory,
         )
 
@@ -290,16 +287,3 @@ def _next(batches: Iterator[Batch | Failure]) -> Batch | Failure | None:
 
 def _same(made: Any) -> Any:
     return made
-
-
-def _context() -> multiprocessing.context.BaseContext:
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
-
-
-def _start_worker(_: int) -> None:
-    cv2.setNumThreads(1)  # one process a core is the unit of parallelism here
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the trainer decides what Ctrl-C means

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from training.model.backbones import MASK_DIM, PROMPT_DIM
 from training.model.encoder import Features
-from training.model.prompt_groups import PromptGroup
+from training.model.prompt_groups import PromptGroup, indices_on
 
 NUM_MASK_TOKENS = 4
 """Tokens of SAM's own masks: one for a single mask, three for a choice."""
@@ -138,8 +138,8 @@ def run_transformer(
     ]
     hs, keys = (torch.cat(values) if len(parts) > 1 else values[0] for values in zip(*parts))  # noqa: B905
     if len(groups) > 1:
-        places = torch.tensor([index for group in groups for index in group.indices])
-        order = places.argsort().to(embedding.device)
+        places = [index for group in groups for index in group.indices]
+        order = indices_on(embedding.device, sorted(range(number), key=places.__getitem__))
         hs, keys = hs[order], keys[order]
     side = embedding.shape[-1]
     return hs, keys.transpose(1, 2).reshape(number, -1, side, side)

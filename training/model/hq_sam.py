@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from training.model.backbones import PROMPT_DIM, Backbone
 from training.model.encoder import EarlyTap, Features, build_image_encoder, early_module
 from training.model.hq_decoder import HqDecoder, decode_sam
-from training.model.prompt_groups import embed_prompts
+from training.model.prompt_groups import PromptGroup, embed_prompts
 from training.prompts import Prompts
 
 Precision = Literal["fp32", "bf16"]
@@ -74,17 +74,25 @@ class HqSam(nn.Module):
             early = early.permute(0, 2, 3, 1)
         return Features(embedding.float(), early.float())
 
-    def hq_logits(self, features: Features, prompts: Prompts) -> Tensor:
+    def embed(self, prompts: Prompts) -> list[PromptGroup]:
+        """The prompts as `hq_logits` takes them, too.
+
+        SAM's prompt encoder waits for the device where points are; embedding before `encode` is
+        queued costs nothing, embedding after it leaves the device idle.
+        """
+        return embed_prompts(self.sam.prompt_encoder, prompts)
+
+    def hq_logits(self, features: Features, prompts: Prompts | list[PromptGroup]) -> Tensor:
         """float32 (n, 1, m, m): the HQ token's logits, through which its parameters learn.
 
         SAM's own masks are not computed.
 
         Args:
             features: of n images, or of one for all prompts.
-            prompts: n, of any mixture of kinds.
+            prompts: n, of any mixture of kinds, as they are or embedded.
         """
         with _in_float32(features):
-            groups = embed_prompts(self.sam.prompt_encoder, prompts)
+            groups = self.embed(prompts) if isinstance(prompts, Prompts) else prompts
             decoded = self.hq(self.sam.mask_decoder, features, self._image_pe(), groups)
         return cast(Tensor, decoded.hq)
 

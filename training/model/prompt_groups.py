@@ -41,12 +41,20 @@ def embed_prompts(encoder: nn.Module, prompts: Prompts) -> list[PromptGroup]:
     found = prompts.groups()
     groups = []
     for kind, indices in found.items():
-        rows = torch.tensor(indices, device=prompts.boxes.device)
+        rows = indices_on(prompts.boxes.device, indices)
         whole = len(found) == 1
         with torch.no_grad():
             sparse, dense = _embed(encoder, prompts, kind, slice(None) if whole else rows)
         groups.append(PromptGroup(tuple(indices), rows, sparse, dense))
     return groups
+
+
+def indices_on(device: torch.device, indices: list[int]) -> Tensor:
+    """int64 (n,) on a device, without waiting for what it is computing."""
+    values = torch.tensor(indices)
+    if device.type == "cuda":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
 
 
 def _embed(

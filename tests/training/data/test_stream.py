@@ -296,6 +296,20 @@ def test_a_damaged_sample_is_named_and_the_others_are_there(
         assert len(batch.images) == len(batch.masks) == len(batch.prompts) == len(batch.keys)
 
 
+def test_the_others_of_its_batch_are_as_they_are_without_it(
+    damaged: OpenedShards, reference: Steps
+) -> None:
+    path, offset, size, gone = place(damaged, 7, "image")
+    overwrite(path, offset, b"?" * size)
+    made = global_batches([stream(damaged, workers=1)])
+    expected = {
+        step: [sample for sample in samples if sample[0] != gone]
+        for step, samples in reference.items()
+        if step[0] == 0
+    }
+    assert made == expected
+
+
 def test_the_samples_of_a_missing_shard_are_named(damaged: OpenedShards) -> None:
     path, *_ = place(damaged, 0, "image")
     path.unlink()

@@ -33,8 +33,8 @@ def images() -> Tensor:
 
 def test_features_are_float32_and_without_gradients(model: HqSam, images: Tensor):
     features = model.encode(images)
-    assert features.embedding.shape == (3, 256, 32, 32)
-    assert features.early.shape == (3, 32, 32, 128)
+    assert features.embedding.shape == (3, 256, 16, 16)
+    assert features.early.shape == (3, 16, 16, 128)
     for value in (features.embedding, features.early):
         assert value.dtype == torch.float32
         assert not value.requires_grad

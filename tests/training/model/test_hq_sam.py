@@ -90,7 +90,7 @@ def test_a_prompt_is_embedded_by_what_it_is_alone(model: HqSam):
     assert [group.indices for group in groups] == [(1, 3), (2,), (0, 4)]
     # Two corners; ten points and SAM's padding point; nothing but the mask itself.
     assert [group.sparse.shape[1] for group in groups] == [2, 11, 0]
-    assert all(group.dense.shape[1:] == (256, 16, 16) for group in groups)
+    assert all(group.dense.shape[1:] == (256, 8, 8) for group in groups)
     box, point, _ = groups
     assert torch.equal(box.dense[0], point.dense[0])
 

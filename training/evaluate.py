@@ -103,6 +103,11 @@ def evaluate(
         name=model,
         sam_checkpoint=sam_checkpoint,
     )
+    if trained_on and loaded.trained_on is not None:
+        raise UserError(
+            f"{weights} says itself what it was trained on: {', '.join(loaded.trained_on)}",
+            do="leave out --trained-on",
+        )
     known = tuple(split_names(trained_on)) or loaded.trained_on
     trained_here = sorted(set(known or ()) & set(chosen.sources))
     if trained_here:

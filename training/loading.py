@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from training.model.checkpoints import load_hq, load_sam
 from training.model.hq_sam import HqSam, Precision, build_hq_sam
 from training.model.recognise import recognise
 from training.model.state_files import read_state
-from training.run_folder import Run, open_run
+from training.run_folder import CONFIG_FILE, INFO_FILE, Run, open_run
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -70,7 +70,11 @@ def load_model(
         UserError: see `training.model.checkpoints`; or SAM's weights are missing.
     """
     if path.is_dir():
-        return _of_run(path, device, precision, name, sam_checkpoint)
+        return _of_run(open_run(path), device, precision, name, sam_checkpoint)
+    if all((path.parent / own).is_file() for own in (CONFIG_FILE, INFO_FILE)):
+        # One of a run's own files: the run knows its SAM, and what it was trained on.
+        run = replace(open_run(path.parent), hq_weights=path)
+        return _of_run(run, device, precision, name, sam_checkpoint)
     state = read_state(path)
     contents = recognise(state.tensors)
     found = name or contents.backbone
@@ -106,16 +110,15 @@ def load_model(
 
 
 def _of_run(
-    root: Path,
+    run: Run,
     device: torch.device,
     precision: Precision,
     name: str | None,
     sam_checkpoint: Path | None,
 ) -> Loaded:
-    run = open_run(root)
     if name is not None and name != run.model:
         raise UserError(
-            f"the run is of {run.model}, not of {name}", where=root, do="leave out --model"
+            f"the run is of {run.model}, not of {name}", where=run.root, do="leave out --model"
         )
     # The seed makes SAM's weights where the run began with random ones.
     model = build_hq_sam(find_backbone(run.model), seed=run.seed, precision=precision)
@@ -124,7 +127,7 @@ def _of_run(
         _check_sam(checkpoint, run)
         load_sam(model, checkpoint)
     load_hq(model, run.hq_weights)
-    weights = f"{root.name}/{run.hq_weights.name}"
+    weights = f"{run.root.name}/{run.hq_weights.name}"
     return Loaded(model.to(device), weights, tuple(run.trained_on))
 
 

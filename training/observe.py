@@ -24,7 +24,7 @@ from training.results import Results, make_results, read_results, to_markdown, w
 from training.run_folder import RunFolder, RunInfo
 
 _MAX_SHEETS = 2
-"""Sheets of pictures on the page: the first epoch's and the last one's."""
+"""Sheets of pictures on the page: the last epoch's, and the first one's to see what was learnt."""
 
 
 class Observer:
@@ -167,7 +167,8 @@ class Observer:
     def _write_page(self) -> None:
         info = self._folder.read_info()
         sheets = sorted(self._folder.pictures.glob("epoch-*.png"))
-        shown = sheets if len(sheets) <= _MAX_SHEETS else [sheets[0], sheets[-1]]
+        # The newest first: those are the masks that the table tells of.
+        shown = sheets[::-1] if len(sheets) <= _MAX_SHEETS else [sheets[-1], sheets[0]]
         root = self._folder.root
         data = PageData(
             title=root.name,

@@ -120,6 +120,10 @@ class RunFolder:
             folder.mkdir(exist_ok=True)
         write_whole(self.root / INFO_FILE, info.model_dump_json(indent=1).encode() + b"\n")
         # Last: with it the folder is a run.
+        self.write_config(config)
+
+    def write_config(self, config: TrainConfig) -> None:
+        """Writes the values of the run, as they are now."""
         write_whole(self.root / CONFIG_FILE, config.to_yaml().encode())
 
     def read_config(self) -> TrainConfig:

@@ -45,6 +45,11 @@ def resolve_config(
     if resume is None:
         return make_config(values, str(config_file) if config_file else "flags")
     saved = RunFolder(resume).read_config()
+    if "out" in values and Path(values["out"]).resolve() != resume.resolve():
+        raise UserError(
+            f"--out {values['out']} is not the folder of the run that goes on, {resume}",
+            do="leave out --out; for a run of its own, copy the folder first",
+        )
     # How far it was to go in an earlier call is not how far it is to go now.
     whole = {**saved.model_dump(), "max_steps": None, **values, "out": resume}
     config = make_config(whole, f"flags and {resume / CONFIG_FILE}")

@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HqdataError as error:
         # Where all ranks fail alike, one of them is enough to read.
         if ranks.is_first:
-            err.print(f"error: {error}", markup=False)
+            kind = "" if isinstance(error, CancelledError) else "error: "
+            err.print(f"{kind}{error}", markup=False)
         elif not isinstance(error, (UserError, TrainingError, CancelledError)):
             err.print(f"error on rank {ranks.rank}: {error}", markup=False)
         return error.exit_status
@@ -133,6 +134,8 @@ def train(config: TrainConfig, ranks: Ranks, display: Display, *, resume: bool) 
                 if not ranks.is_first:
                     err.print(f"error on rank {ranks.rank}: {error}", markup=False)
                 raise
+        else:
+            display.say(f"the run is complete: {position.step:,} steps; for more, --epochs N")
         _tell_end(trainer, config, observer, ranks, display, root)
 
 
@@ -189,7 +192,14 @@ def _begin(
             folder.write_start(config, info)
         return None
     check_same_run(folder.read_info(), info, folder.root)
+    before = folder.read_config().epochs
+    if config.epochs != before:
+        display.say(f"{before} epochs become {config.epochs}")
+    if ranks.is_first:
+        folder.write_config(config)
     snapshot, damaged = folder.newest()
+    if snapshot is None:
+        display.say("no checkpoint yet: from the beginning")
     for error in damaged:
         display.say(f"passed over: {error}")
     if snapshot is not None:

@@ -205,6 +205,7 @@ class TestGoingOn:
         status, told = train("--resume", undisturbed)
         assert status == 0, told
         assert (undisturbed / "last.safetensors").read_bytes() == before
+        assert "the run is complete: 6 steps" in told
 
     @pytest.mark.parametrize(
         ("flags", "said"),
@@ -218,6 +219,11 @@ class TestGoingOn:
     def test_with_other_values_is_refused(self, undisturbed: Path, flags, said: str, capsys):
         assert command.main(["--resume", str(undisturbed), *flags]) == 2
         assert said in capsys.readouterr().err
+
+    def test_into_another_folder_is_refused(self, undisturbed: Path, tmp_path: Path, capsys):
+        flags = ["--resume", str(undisturbed), "--out", str(tmp_path / "other")]
+        assert command.main(flags) == 2
+        assert "not the folder of the run" in capsys.readouterr().err
 
     def test_with_another_data_set_is_refused(
         self, undisturbed: Path, own_eval_shards: Path, capsys
@@ -274,6 +280,12 @@ class TestSamOfItsOwn:
         original = build_hq_sam(find_backbone("vit_micro"), seed=9)
         for name, value in original.sam.state_dict().items():
             assert torch.equal(loaded.model.sam.state_dict()[name], value), name
+
+    @pytest.mark.parametrize("name", ["last.safetensors", "sam_hq.pth"])
+    def test_is_found_for_each_file_of_the_run(self, run_of_its_own: Path, name: str):
+        loaded = load_model(run_of_its_own / name, device=torch.device("cpu"), precision="fp32")
+        assert loaded.trained_on == ("discs/all", "rings/all")
+        assert loaded.weights == f"run/{name}"
 
     def test_does_not_bring_hq_weights_with_it(self, run_of_its_own: Path):
         """The file holds some: a run begins with those of its seed all the same."""

@@ -191,7 +191,11 @@ class Observer:
 
     def _facts(self, info: RunInfo) -> tuple[tuple[str, str], ...]:
         config = self._config
-        sam = f"sha256 {info.sam_sha256[:16]}…" if info.sam_sha256 else "random weights"
+        sam = (
+            f"sha256 {info.sam_sha256[:16]}…"
+            if info.sam_sha256
+            else "random: only the steps mean anything"
+        )
         return (
             ("trained parameters", f"{info.num_parameters:,}"),
             ("SAM's weights", sam),

@@ -283,6 +283,8 @@ def _tell_start(
         f"{config.batch_size}"
     )
     display.say(f"run: {root}" + (f", from step {position.step:,}" if position.step else ""))
+    if config.sam_checkpoint is None:
+        display.say("SAM's weights are random: this tries the steps out, its figures mean nothing")
     if config.eval_shards is None:
         display.say("nothing is evaluated: give shards of the evaluation sets with --eval-shards")
 

@@ -1,0 +1,41 @@
+"""A Hub of one's own, and something to put on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from support.hub import FakeHub, fake_hub
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A Hub with the users `me` and `you`; clients in this process use plain HTTP."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    with fake_hub(tmp_path / "hub") as hub:
+        hub.add_user("me", "hf_me")
+        hub.add_user("you", "hf_you")
+        yield hub
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long the client would have waited between its attempts."""
+    from huggingface_hub.utils import _http
+
+    waits: list[float] = []
+    monkeypatch.setattr(_http, "time", SimpleNamespace(sleep=waits.append))
+    return waits
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A small data set."""
+    from support.hub.clients import FILES, written
+
+    return written(tmp_path / "shards", FILES)

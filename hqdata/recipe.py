@@ -162,7 +162,7 @@ def source_name(item: RecipeSource) -> str:
 def select(
     recipe: Recipe, *, include: Collection[str] = (), exclude: Collection[str] = ()
 ) -> Recipe:
-    """The recipe with only, or without, some of its sources.
+    """The recipe with only, or without, some of its sources; `exclude` names those that went.
 
     Raises:
         UserError: a name that is no source of the recipe (the nearest is shown), or nothing is
@@ -190,4 +190,5 @@ def select(
     kept = tuple(item for name, item in named if name in wanted - unwanted)
     if not kept:
         raise UserError(f"nothing is left of recipe {recipe.name!r} to build")
-    return recipe.model_copy(update={"sources": kept})
+    gone = dict.fromkeys((*recipe.exclude, *(name for name, item in named if item not in kept)))
+    return recipe.model_copy(update={"sources": kept, "exclude": tuple(gone)})

@@ -87,7 +87,7 @@ def resolve(recipe: Recipe, *, subset: bool = False) -> ResolvedRecipe:
         if names.count(name) > 1:
             raise UserError(f"recipe {recipe.name!r} asks for {name[0]} {name[1]} twice")
     for defect in recipe.defects:
-        _check_defect(defect, requests)
+        _check_defect(defect, requests, recipe.exclude)
     for target in recipe.must_not_overlap:
         where = check_overlap_target(target)
         if where in names:
@@ -98,9 +98,13 @@ def resolve(recipe: Recipe, *, subset: bool = False) -> ResolvedRecipe:
     return ResolvedRecipe(recipe, tuple(requests))
 
 
-def _check_defect(defect: RecipeDefect, requests: list[SplitRequest]) -> None:
+def _check_defect(
+    defect: RecipeDefect, requests: list[SplitRequest], left_out: tuple[str, ...]
+) -> None:
     """A source or split that nobody knows is a mistake; one that is not built here is none."""
     built = [request.split for request in requests if request.source == defect.source]
+    if not built and defect.source in left_out:
+        return  # maybe folders of one's own, of which nothing is known once they are left out
     known = built
     if not built or any(r.source == defect.source and r.manifest is not None for r in requests):
         known = list(find_set(defect.source).splits)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import hashlib
 import io
 import platform
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 import hqdata
+from hqdata.build.folder import publish_manifest
 from hqdata.build.plan import ShardTask, codec_versions
 from hqdata.build.work import Sidecar, sidecar_path
 from hqdata.errors import InterruptedBuildError
-from hqdata.files import sync_folder, write_whole
 from hqdata.fingerprint import fingerprint_versions
 from hqdata.problems import Problem, ProblemKind, to_jsonl
 from hqdata.resolve import ResolvedRecipe, SplitRequest, is_source
-from hqdata.sample import SCHEMA_VERSION, canonical_json
+from hqdata.sample import SCHEMA_VERSION
 from hqdata.shards.dataset import (
     DatasetInfo,
     Dropped,
@@ -25,7 +25,7 @@ from hqdata.shards.dataset import (
     ShardInfo,
     SplitCounts,
     dataset_digest,
-    timm_info,
+    timm_bytes,
     write_samples,
 )
 from hqdata.shards.names import (
@@ -96,9 +96,6 @@ def finish(
     problems.sort(key=Problem.sort_key)
     samples = _samples_bytes(rows)
     listed = to_jsonl(problems).encode()
-    splits: dict[str, list[str]] = defaultdict(list)
-    for task in tasks:
-        splits[f"{task.source}-{task.split}"].append(task.path)
     info = DatasetInfo(
         schema_version=SCHEMA_VERSION,
         name=resolved.name,
@@ -127,12 +124,12 @@ def finish(
         },
     )
     info = info.sealed()
-    _publish(
+    publish_manifest(
         out,
         {
             SAMPLES_FILE: samples,
             PROBLEMS_FILE: listed,
-            TIMM_FILE: canonical_json(timm_info(shards, dict(splits))),
+            TIMM_FILE: timm_bytes(shards),
             DATASET_FILE: info.to_bytes(),
         },
     )
@@ -162,23 +159,6 @@ def _unused_defects(resolved: ResolvedRecipe, pairings: Mapping[Where, Pairing])
                 )
             )
     return problems
-
-
-def _publish(out: Path, files: dict[str, bytes]) -> None:
-    """Writes the files of the manifest, `dataset.json` last; nothing if all are there already."""
-    if all(_holds(out / name, data) for name, data in files.items()):
-        return
-    (out / DATASET_FILE).unlink(missing_ok=True)
-    sync_folder(out)
-    for name, data in files.items():
-        write_whole(out / name, data)
-
-
-def _holds(path: Path, data: bytes) -> bool:
-    try:
-        return path.read_bytes() == data
-    except OSError:
-        return False
 
 
 def _samples_bytes(rows: list[Row]) -> bytes:

@@ -1,4 +1,4 @@
-"""The output folder of a build: whose it is, who writes to it, and what lies in it from before."""
+"""The folder of a data set: whose it is, who writes to it, and what lies in it from before."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import errno
 import fcntl
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from hqdata.build.plan import ShardTask
 from hqdata.build.work import sidecar_path
 from hqdata.errors import BusyError, DatasetError, UserError
-from hqdata.files import TEMPORARY_SUFFIX, no_room
+from hqdata.files import TEMPORARY_SUFFIX, no_room, sync_folder, write_whole
 from hqdata.shards.dataset import read_info
 from hqdata.shards.names import DATASET_FILE, STATE_DIR
 from hqdata.sources.pairing import Pairing
@@ -52,7 +51,7 @@ def claim(out: Path) -> Iterator[None]:
             lock.seek(0)
             owner = lock.read().strip() or "unknown"
             raise BusyError(
-                f"another build (process {owner}) is writing to this folder",
+                f"another hqdata (process {owner}) is writing to this folder",
                 where=out,
                 do="wait for it, or choose another --out",
             ) from None
@@ -101,9 +100,9 @@ def remove_temporaries(out: Path) -> None:
 
 
 def stale_shards(
-    out: Path, tasks: Iterable[ShardTask], splits: Iterable[tuple[str, str]], *, prune: bool
+    out: Path, wanted: Collection[str], splits: Iterable[tuple[str, str]], *, prune: bool
 ) -> list[str]:
-    """Shards of earlier builds that this one does not have, to be removed once it is done.
+    """Shards of earlier builds that this one does not want, to be removed once it is done.
 
     Shards of the same splits make room for the new ones. Shards of other splits, and files that no
     build writes, are left alone; the former only with `prune` are not.
@@ -111,7 +110,6 @@ def stale_shards(
     Raises:
         UserError: shards of other splits are there, and `prune` is false.
     """
-    wanted = {task.path for task in tasks}
     ours = set(splits)
     stale: list[str] = []
     others: list[str] = []
@@ -171,3 +169,25 @@ def refuse_to_shrink(
                 do="look what has gone from the data root, choose another --out, or replace the "
                 "data set with --prune",
             )
+
+
+def publish_manifest(out: Path, files: Mapping[str, bytes]) -> None:
+    """Writes the files of the manifest, `dataset.json` last; nothing if all are there already."""
+    if all(_holds(out / name, data) for name, data in files.items()):
+        return
+    withdraw_manifest(out)
+    for name, data in files.items():
+        write_whole(out / name, data)
+
+
+def withdraw_manifest(out: Path) -> None:
+    """From here on there is no data set in the folder, whatever happens."""
+    (out / DATASET_FILE).unlink(missing_ok=True)
+    sync_folder(out)
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    try:
+        return path.read_bytes() == data
+    except OSError:
+        return False

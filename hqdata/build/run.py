@@ -149,7 +149,7 @@ def _build(
         pairings, removed = leave_out(pairings, options.remove, tell)
     tell_what_returns(out, pairings, tell)
     tasks = plan(requests, pairings, resolved.recipe)
-    stale = stale_shards(out, tasks, pairings, prune=options.prune)
+    stale = stale_shards(out, {task.path for task in tasks}, pairings, prune=options.prune)
     refuse_to_shrink(out, pairings, prune=options.prune)
     num_kept = _write_missing(tasks, out, options.workers, reporter, tell)
     if stale:
@@ -161,15 +161,19 @@ def _build(
 
 
 def _report_bad_members_once(pairings: dict[Where, Pairing]) -> None:
-    """Splits that read the same archive each see its refused members; one row each is enough."""
-    seen: set[str] = set()
+    """Splits that read the same archive each see its refused members; one row each is enough.
+
+    One for each source: what is said of a source must not depend on which others are built.
+    """
+    seen: set[tuple[str, str]] = set()
     for where, pairing in pairings.items():
         kept = []
         for problem in pairing.problems:
-            if problem.kind is ProblemKind.BAD_MEMBER and problem.image in seen:
+            member = (problem.source, problem.image)
+            if problem.kind is ProblemKind.BAD_MEMBER and member in seen:
                 continue
             if problem.kind is ProblemKind.BAD_MEMBER:
-                seen.add(problem.image)
+                seen.add(member)
             kept.append(problem)
         pairings[where] = replace(pairing, problems=tuple(kept))
 

@@ -20,14 +20,14 @@ from hqdata.parallel import run_tasks
 from hqdata.pictures import Pixels, pixel_digest
 from hqdata.problems import read_jsonl
 from hqdata.progress import InMebibytes, Reporter, Silent
-from hqdata.sample import Record, canonical_json
+from hqdata.sample import Record
 from hqdata.shards.dataset import (
     Dataset,
     DatasetInfo,
     ShardInfo,
     dataset_digest,
     read_info,
-    timm_info,
+    timm_bytes,
 )
 from hqdata.shards.names import (
     PROBLEMS_FILE,
@@ -213,15 +213,11 @@ def _check_folder(root: Path, info: DatasetInfo) -> list[Damage]:
 
 
 def _check_timm_file(root: Path, info: DatasetInfo) -> list[Damage]:
-    splits: dict[str, list[str]] = defaultdict(list)
-    for shard in info.shards:
-        source, _, name = shard.path.partition("/")
-        splits[f"{source}-{name.rsplit('-', 3)[0]}"].append(shard.path)
     try:
         actual = (root / TIMM_FILE).read_bytes()
     except OSError as error:
         return [Damage(TIMM_FILE, "", f"cannot be read: {error.strerror}")]
-    if actual != canonical_json(timm_info(info.shards, dict(splits))):
+    if actual != timm_bytes(info.shards):
         return [Damage(TIMM_FILE, "", "does not say what dataset.json does")]
     return []
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -254,11 +255,26 @@ def read_info(root: Path) -> DatasetInfo:
     """
     path = root / DATASET_FILE
     try:
-        document = json.loads(path.read_bytes())
+        data = path.read_bytes()
     except FileNotFoundError:
         raise _no_dataset(root) from None
     except OSError as error:
         raise DatasetError(f"cannot be read: {error.strerror}", where=path) from error
+    return parse_info(data, path)
+
+
+def parse_info(data: bytes, path: Path | str) -> DatasetInfo:
+    """The checked content of the bytes of a `dataset.json`.
+
+    Args:
+        data: the bytes.
+        path: where they are from, for messages.
+
+    Raises:
+        DatasetError: it is of another version, or it is damaged.
+    """
+    try:
+        document = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"{DATASET_FILE} is damaged: {error}", where=path) from error
     version = document.get("schema_version") if isinstance(document, dict) else None
@@ -294,7 +310,7 @@ def _no_dataset(root: Path) -> DatasetError:
     )
 
 
-def timm_info(shards: Sequence[ShardInfo], splits: dict[str, Sequence[str]]) -> dict[str, Any]:
+def timm_info(shards: Sequence[ShardInfo], splits: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """The content of `_info.json`, by which timm's WebDataset reader knows splits and lengths.
 
     Args:
@@ -314,3 +330,12 @@ def timm_info(shards: Sequence[ShardInfo], splits: dict[str, Sequence[str]]) -> 
             for name, paths in named.items()
         }
     }
+
+
+def timm_bytes(shards: Sequence[ShardInfo]) -> bytes:
+    """The file `_info.json` of a data set of these shards, with a split for each of each source."""
+    splits: dict[str, list[str]] = defaultdict(list)
+    for shard in shards:
+        source, _, name = shard.path.partition("/")
+        splits[f"{source}-{name.rsplit('-', 3)[0]}"].append(shard.path)
+    return canonical_json(timm_info(shards, splits))

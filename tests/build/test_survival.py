@@ -320,7 +320,7 @@ def test_two_builds_into_one_folder_the_second_is_refused(
     arguments = ["build", "--data-root", data, "--recipe", recipe, "--out", out, "--workers", "2"]
     first = _start_building(arguments)
     assert first.stderr is not None
-    with pytest.raises(BusyError, match=f"another build \\(process {first.pid}\\)"):
+    with pytest.raises(BusyError, match=f"another hqdata \\(process {first.pid}\\)"):
         build_own(data, out, NAMES, **SETTINGS)
     first.stderr.read()
     first.stderr.close()
@@ -438,7 +438,7 @@ def test_a_crash_while_the_manifest_is_written_leaves_no_data_set(
     data: Path, reference: dict[str, str], finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The shards are all there, the table is new, `dataset.json` was to be last."""
-    import hqdata.build.finish as module
+    import hqdata.build.folder as module
 
     (finished / "samples.parquet").write_bytes(b"damaged")
     real = module.write_whole

@@ -45,6 +45,20 @@ class Licence(_Model):
     url: str | None = None
     evidence: str = Field(min_length=1, description="where it is said, in a sentence")
     push: Literal["refuse", "private", "private-gated", "public"]
+    stem: str | None = Field(
+        default=None,
+        description="regular expression of the set's file stems: its pictures are recognised by it"
+        " under another name, where nothing else has such stems",
+    )
+
+    @field_validator("stem")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"no regular expression: {error}") from error
+        return value
 
 
 class Archive(_Model):

@@ -25,6 +25,7 @@ from hqdata.mini.layout import (
     parse_scale,
     pictures,
 )
+from hqdata.mini.mark import COMMENT, marked
 from hqdata.mini.scenes import render
 from hqdata.parallel import run_tasks
 
@@ -86,6 +87,7 @@ def make_mini(
     marker: dict[str, Any] = {
         "format": "hqdata-mini",
         "generator": GENERATOR,
+        "comment": COMMENT.decode(),
         "scale": size.name,
         "seed": seed,
         "counts": {f"{name}/{split}": count for (name, split), count in counts.items()},
@@ -220,7 +222,7 @@ def _make(out: Path, picture: Picture) -> int:
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
     ]
-    photo = _encode(".jpg", colour, options)
+    photo = marked(_encode(".jpg", colour, options))
     truth = scene.mask if scene.ids is None else scene.ids
     matte = _encode(".png", truth, [cv2.IMWRITE_PNG_COMPRESSION, PNG_COMPRESSION])
     _replace(image, photo)

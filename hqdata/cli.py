@@ -17,7 +17,7 @@ import typer
 from rich.table import Table
 
 import hqdata
-from hqdata import cli_overlap
+from hqdata import cli_overlap, cli_pull, cli_push
 from hqdata.cli_common import (
     EXIT_DATA,
     DataRoot,
@@ -260,6 +260,9 @@ def mini(
 
 app.command("verify-no-overlap")(cli_overlap.verify_no_overlap)
 app.command()(cli_overlap.fingerprint)
+app.command()(cli_push.push)
+app.command()(cli_pull.pull)
+app.command()(cli_pull.fetch)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

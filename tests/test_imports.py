@@ -24,7 +24,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("scan", "recipe", "resolve", "normalise"),
     ("sources", "shards"),
     ("build", "overlap", "report", "mini", "overview"),
-    ("cli", "cli_common", "cli_overlap"),
+    ("hub",),
+    ("cli", "cli_common", "cli_overlap", "cli_pull", "cli_push"),
 )
 """Top-level modules and sub-packages, the lowest first; each may import its own layer and below."""
 
@@ -115,7 +116,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 
 def test_the_data_package_imports_without_torch_and_without_the_loaders() -> None:
     names = ", ".join(sorted(DATA_MODULES))
-    heavy = ("torch", "datasets", "webdataset", "timm")
+    heavy = ("torch", "datasets", "webdataset", "timm", "huggingface_hub")
     code = f"import sys, {names}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code],

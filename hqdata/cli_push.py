@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -104,17 +105,20 @@ def push(
     proof = read_certificate(
         certificate, dataset.info, manifest.info.digest, required=not without_certificate
     )
-    if not dry_run:
-        _check(path, workers or cores())
-    plan = make_plan(
-        dataset,
-        manifest,
-        repo_id=repo,
-        what=kind,
-        decision=decision,
-        certificate=proof,
-        without_certificate=without_certificate,
-    )
+    with ThreadPoolExecutor(1) as beside:
+        planned = beside.submit(
+            make_plan,
+            dataset,
+            manifest,
+            repo_id=repo,
+            what=kind,
+            decision=decision,
+            certificate=proof,
+            without_certificate=without_certificate,
+        )
+        if not dry_run:
+            _check(path, workers or cores())
+        plan = planned.result()
     if dry_run:
         out_console.print(tables.files_table(plan))
         for line in (*tables.plan_lines(plan), "nothing was sent, and the Hub was asked nothing"):

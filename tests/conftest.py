@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,18 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+# The client of the Hub reads these once, when it is imported. No test may see the token or the
+# cache of whoever runs it.
+_hub_home = tempfile.mkdtemp(prefix="hqdata-tests-hub-")
+atexit.register(shutil.rmtree, _hub_home, ignore_errors=True)
+for _name in [name for name in os.environ if name.startswith(("HF_", "HUGGING_FACE_"))]:
+    del os.environ[_name]
+os.environ |= {
+    "HF_HOME": _hub_home,
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+}
 
 _DEFAULT_REAL_DATA = REPOSITORY.parent / "shared" / "real-data"
 

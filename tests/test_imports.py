@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "resources"),
     ("problems", "progress", "files", "yaml_files", "codecs", "by_pillow", "storage"),
     ("fingerprint", "sample"),
-    ("archives", "parallel", "catalogue", "orientation", "pictures"),
+    ("archives", "parallel", "threads", "catalogue", "orientation", "pictures"),
     ("mask_levels", "mask_colours", "mask_figures", "masks"),
     ("scan", "recipe", "resolve", "normalise"),
     ("sources", "shards"),

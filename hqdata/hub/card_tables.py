@@ -13,7 +13,8 @@ from hqdata.hub.examples import FOLDER
 from hqdata.hub.facts import CardFacts, title_of
 from hqdata.hub.licences import SAYS, Terms
 from hqdata.hub.markdown import code, link, table, text
-from hqdata.hub.recipe_file import RECIPE_FILE, recipe_bytes
+from hqdata.hub.names import RECIPE_FILE
+from hqdata.hub.recipe_file import recipe_bytes
 from hqdata.report import words
 from hqdata.report.stats import Group, Summary
 from hqdata.shards.names import DATASET_FILE, PROBLEMS_FILE, SAMPLES_FILE, TIMM_FILE

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from hqdata.errors import DatasetError, UserError
 from hqdata.files import publish, sha256_of
 from hqdata.hub.remote import Hub, HubError
-from hqdata.hub.threads import ShouldStop, StoppedError, Tick
+from hqdata.threads import ShouldStop, StoppedError, Tick
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile

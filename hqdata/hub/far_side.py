@@ -7,13 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hqdata.hub.plan import CERTIFICATE_FILE, Planned
-from hqdata.hub.recipe_file import RECIPE_FILE
+from hqdata.hub.names import CERTIFICATE_FILE, RECIPE_FILE, REPO_TYPE
+from hqdata.hub.plan import Planned
 from hqdata.hub.remote import Hub
 from hqdata.shards.names import DATASET_FILE, TIMM_FILE
-
-REPO_TYPE = "dataset"
-MAIN = "main"
 
 _OURS = re.compile(
     r"[a-z0-9_]+/[a-z0-9_]+-\d{5}-of-\d{5}\.tar|examples/[a-z0-9_]+\.jpg|"

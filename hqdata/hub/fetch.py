@@ -19,9 +19,9 @@ from hqdata.errors import BusyError, CancelledError, InterruptedBuildError, User
 from hqdata.files import no_room
 from hqdata.hub.download import Job, Snapshot, fetch, is_there, open_snapshot, total_bytes
 from hqdata.hub.remote import Hub, check_repo_id
-from hqdata.hub.threads import ShouldStop, Tick, in_threads
 from hqdata.progress import InMebibytes, Reporter, Silent
 from hqdata.resources import manifests_dir
+from hqdata.threads import ShouldStop, Tick, in_threads
 from hqdata.yaml_files import explain, read_yaml
 
 STATE = ".hqdata-fetch"

@@ -16,14 +16,11 @@ from hqdata.hub.certificate import Certificate
 from hqdata.hub.croissant import croissant
 from hqdata.hub.examples import example_pictures
 from hqdata.hub.licences import Decision, What
-from hqdata.hub.recipe_file import RECIPE_FILE, recipe_bytes
+from hqdata.hub.names import CARD_FILE, CERTIFICATE_FILE, CROISSANT_FILE, RECIPE_FILE
+from hqdata.hub.recipe_file import recipe_bytes
 from hqdata.shards.dataset import Dataset
 from hqdata.shards.names import TIMM_FILE
 from hqdata.shards.subset import Manifest, rows_of, subset, whole
-
-CARD_FILE = "README.md"
-CROISSANT_FILE = "croissant.json"
-CERTIFICATE_FILE = "overlap.json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,9 @@ from hqdata.build.work import sidecar_path
 from hqdata.errors import CancelledError, DatasetError, UserError
 from hqdata.files import no_room, sha256_file, sha256_of, write_whole
 from hqdata.hub.download import Job, Snapshot, fetch, is_there, open_snapshot, total_bytes
-from hqdata.hub.plan import CARD_FILE, CERTIFICATE_FILE, CROISSANT_FILE
-from hqdata.hub.recipe_file import RECIPE_FILE
+from hqdata.hub.names import CARD_FILE, CERTIFICATE_FILE, CROISSANT_FILE, RECIPE_FILE
 from hqdata.hub.remote import Hub, check_repo_id
 from hqdata.hub.remote_manifest import hold_against_listing, read_remote_info
-from hqdata.hub.threads import ShouldStop, Tick, in_threads
 from hqdata.progress import InMebibytes, Reporter, Silent
 from hqdata.shards.dataset import (
     Dataset,
@@ -35,6 +33,7 @@ from hqdata.shards.dataset import (
 )
 from hqdata.shards.names import DATASET_FILE, PROBLEMS_FILE, SAMPLES_FILE, STATE_DIR, TIMM_FILE
 from hqdata.shards.subset import Manifest, choose, subset, whole
+from hqdata.threads import ShouldStop, Tick, in_threads
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile

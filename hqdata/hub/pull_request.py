@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from hqdata.hub.far_side import REPO_TYPE
+from hqdata.hub.names import REPO_TYPE
 from hqdata.hub.plan import PushPlan
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hqdata.errors import BusyError, UserError
-from hqdata.hub.far_side import MAIN, REPO_TYPE, differing, is_ours, list_files, stale_files
+from hqdata.hub.far_side import differing, is_ours, list_files, stale_files
+from hqdata.hub.names import MAIN, REPO_TYPE
 from hqdata.hub.plan import PushPlan, dated
 from hqdata.hub.pull_request import find_or_open, merge_request
 from hqdata.hub.remote import Hub, HubError

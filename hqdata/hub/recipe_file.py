@@ -8,9 +8,8 @@ import yaml
 
 from hqdata.catalogue.registry import find_set
 from hqdata.errors import UserError
+from hqdata.hub.names import RECIPE_FILE
 from hqdata.shards.dataset import DatasetInfo
-
-RECIPE_FILE = "recipe.yaml"
 
 _HEAD = """\
 # The recipe of data set {digest}.

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from hqdata.errors import DatasetError, UserError
 from hqdata.hub.download import Snapshot
-from hqdata.hub.plan import CERTIFICATE_FILE
-from hqdata.hub.recipe_file import RECIPE_FILE
+from hqdata.hub.names import CERTIFICATE_FILE, RECIPE_FILE
 from hqdata.recipe import load_recipe, recipe_names
 from hqdata.resolve import resolve
 from hqdata.shards.dataset import DatasetInfo, dataset_digest, parse_info

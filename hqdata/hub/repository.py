@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hqdata.errors import UserError
-from hqdata.hub.far_side import MAIN, REPO_TYPE
+from hqdata.hub.names import MAIN, REPO_TYPE
 from hqdata.hub.plan import PushPlan
 from hqdata.hub.remote import Hub, HubError
 from hqdata.shards.names import DATASET_FILE

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from hqdata.errors import CancelledError
-from hqdata.hub.far_side import REPO_TYPE, differing, list_files, stale_files
+from hqdata.hub.far_side import differing, list_files, stale_files
+from hqdata.hub.names import REPO_TYPE
 from hqdata.hub.plan import Planned, PushPlan
 from hqdata.hub.pull_request import PullRequest
 from hqdata.hub.remote import Hub, HubError

@@ -37,6 +37,7 @@ from hqdata.shards.names import (
 )
 from hqdata.shards.reader import RawMember, ShardError, ShardReader
 from hqdata.shards.writer import MASK_EXT, RECORD_EXT
+from hqdata.threads import in_threads
 
 MAX_HASH_BITS = 8
 """By how much a fingerprint may differ from the stored one: libraries of other versions round
@@ -136,8 +137,16 @@ def check(
     reporter = InMebibytes(reporter)
     reporter.start("checking digests" if quick else "checking", total, "MiB")
     work = partial(_work, root=root)
-    for found in run_tasks(work, tasks, workers=workers, reporter=reporter, out=root):
-        damages += found
+    if quick:  # hashing needs no process of its own: it leaves the interpreter to others
+        results = in_threads(
+            lambda task, tick, stop: work(task, tick=tick, should_stop=stop),
+            tasks,
+            workers=workers,
+            reporter=reporter,
+        )
+    else:
+        results = run_tasks(work, tasks, workers=workers, reporter=reporter, out=root)
+    damages += [damage for found in results for damage in found]
     reporter.finish()
     damages.sort(key=lambda d: (d.path, d.key, d.message))
     missing = tuple(

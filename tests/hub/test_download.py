@@ -16,7 +16,7 @@ import pytest
 from hqdata.errors import DatasetError, UserError
 from hqdata.hub.download import CHUNK, Job, Snapshot, fetch, is_there, open_snapshot
 from hqdata.hub.remote import HubError, HubUnreachableError
-from hqdata.hub.threads import ShouldStop, StoppedError, Tick, in_threads
+from hqdata.threads import ShouldStop, StoppedError, Tick, in_threads
 from support.hub import (
     FakeHub,
     cut_body,
@@ -327,7 +327,7 @@ class TestThreads:
     def test_ctrl_c_waits_for_nobody_who_does_not_listen(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("hqdata.hub.threads.SECONDS_TO_STOP", 0.1)
+        monkeypatch.setattr("hqdata.threads.SECONDS_TO_STOP", 0.1)
         deaf = threading.Event()
 
         class Pressed(Progress):

@@ -108,12 +108,9 @@ def test_datasets_reads_them_with_one_schema(
     built: Path,
     rows: dict[str, dict[str, Any]],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     streaming: bool,
     order: int,
 ) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     datasets = pytest.importorskip("datasets")
     datasets.disable_progress_bars()
     loaded = datasets.load_dataset(

@@ -4,7 +4,7 @@ VENV   ?= .venv
 DEMO   ?= demo
 RUN     = $(VENV)/bin/python -m
 
-.PHONY: help demo test lint types bench bench-build bench-overlap bench-training format clean
+.PHONY: help demo test lint types bench bench-build bench-overlap bench-training bench-push format clean
 help:
 	@echo "make demo    from nothing: stand-in pictures, shards, check, pages, proof, training in $(DEMO)/"
 	@echo "make test    the whole test suite"
@@ -13,7 +13,8 @@ help:
 	@echo "make bench   build rate beside a bare decode loop (bench-build), and what the search for"
 	@echo "             overlaps finds beside hashes that others use, and its time (bench-overlap:"
 	@echo "             its peers bring PyTorch, and it needs photographs, see CONTRIBUTING.md),"
-	@echo "             the loader and a training step beside the public ones (bench-training)"
+	@echo "             the loader and a training step beside the public ones (bench-training),"
+	@echo "             a push beside the bare client of the Hub (bench-push)"
 	@echo "make format  ruff format   make clean   remove environment and demo"
 
 # What the package needs, and what its tests need on top, in one environment.
@@ -53,6 +54,8 @@ demo: $(VENV)/.train
 	@echo "== is any of it in an evaluation set? (the stand-in has but a part of these: --subset)"
 	$(VENV)/bin/hqdata verify-no-overlap $(DEMO)/shards --data-root $(DEMO)/data --subset --copies 8 \
 		--report $(DEMO)/overlap.json --html $(DEMO)/overlap.html
+	@echo "== what could be published of it (nothing is sent)"
+	$(VENV)/bin/hqdata push $(DEMO)/shards --repo me/hqseg-mini --certificate $(DEMO)/overlap.json --dry-run
 	@echo "== the HQ token on a small stand-in of SAM with random weights, beside that SAM"
 	rm -rf $(DEMO)/run
 	$(RUN) training.train --model vit_micro --shards $(DEMO)/shards --eval-shards $(DEMO)/evaluation \
@@ -69,10 +72,14 @@ lint: $(VENV)/.test
 types: $(VENV)/.test
 	$(RUN) mypy
 
-bench: bench-build bench-overlap bench-training
+bench: bench-build bench-overlap bench-training bench-push
 
 bench-build: $(VENV)/.package
 	$(RUN) benchmarks.build
+
+bench-push: $(VENV)/.package
+	$(RUN) benchmarks.push
+	$(RUN) benchmarks.push --xet
 
 bench-training: $(VENV)/.test
 	$(RUN) benchmarks.loader

@@ -22,6 +22,7 @@ from hqdata.cli_common import (
     tell,
 )
 from hqdata.errors import CancelledError, UserError
+from hqdata.files import no_room
 
 if TYPE_CHECKING:
     from hqdata.hub.licences import What
@@ -157,6 +158,13 @@ def _push(plan: PushPlan, *, replace: bool, merge: bool) -> None:
             )
     except CancelledError as error:
         _leave_at_once(error)
+    except KeyboardInterrupt:
+        _leave_at_once(CancelledError("stopped", do="the same command goes on"))
+    except OSError as error:
+        raise no_room(error, plan.root) or UserError(
+            f"a file cannot be read or written: {error.strerror or error}",
+            where=error.filename or plan.root,
+        ) from error
     if result.state == "unchanged":
         out_console.print(f"all of it is there already: {result.url}", markup=False, soft_wrap=True)
     else:

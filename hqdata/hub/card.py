@@ -14,9 +14,12 @@ from hqdata.hub.configs import Config, configs_of
 from hqdata.hub.facts import CardFacts, title_of
 from hqdata.hub.licences import NO_ADVICE
 from hqdata.hub.markdown import block, code, text
+from hqdata.hub.names import CERTIFICATE_FILE, RECIPE_FILE
+from hqdata.hub.recipe_file import own_folders, removes_the_same, where_removed
 from hqdata.report import words
 from hqdata.report.stats import Summary, summarise
 from hqdata.shards.dataset import Dataset
+from hqdata.shards.names import DATASET_FILE
 
 __all__ = ["CardFacts", "render_card"]
 
@@ -177,15 +180,22 @@ def _loading(facts: CardFacts, configs: tuple[Config, ...]) -> dict[str, str]:
 
 
 def _rebuild(facts: CardFacts) -> str:
-    own = [item.source for item in facts.decision.terms if item.home is None]
-    if own:
+    if own := own_folders(facts.info):
         return (
             f"The sources {', '.join(map(code, own))} are folders of the publisher's own: to "
             "rebuild them takes these pictures and the recipe that named the folders."
         )
-    remove = " --remove overlap.json" if facts.info.removed is not None else ""
-    return block(
-        f"hqdata build --recipe ./recipe.yaml --data-root data/ --out shards/{remove}", "sh"
+    command = f"hqdata build --recipe ./{RECIPE_FILE} --data-root data/ --out shards/"
+    removed = facts.info.removed
+    if removed is None:
+        return block(command, "sh")
+    if removes_the_same(facts.certificate, facts.info):
+        return block(f"{command} --remove {CERTIFICATE_FILE}", "sh")
+    images = f"{removed.num_keys:,} image{'' if removed.num_keys == 1 else 's'}"
+    return (
+        f"{block(command, 'sh')}\n\nThis builds {images} more, which a search for overlap named and "
+        f"this data set leaves out: {code(where_removed(facts.info))} in `{DATASET_FILE}` names "
+        "them. The digest is that of the build without them."
     )
 
 

@@ -44,7 +44,8 @@ def head_of(facts: CardFacts) -> dict[str, Any]:
         head["annotations_creators"] = ["machine-generated"]
     if facts.decision.gated:
         head |= _gate(facts)
-    head["configs"] = _configs(facts)
+    if found := _configs(facts):
+        head["configs"] = found
     return head
 
 

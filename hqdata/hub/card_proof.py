@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hqdata.hub.facts import CardFacts
 from hqdata.hub.markdown import code, table, text
+from hqdata.hub.recipe_file import where_removed
 from hqdata.overlap.report import OverlapReport
 from hqdata.recipe import recipe_names
 
@@ -11,6 +12,19 @@ Notice = tuple[str, str]
 """(kind of the notice on the Hub: NOTE or WARNING, Markdown of one line)."""
 
 _SHOWN = 8
+
+_VERDICTS = {
+    "clean": "no training image was found in any evaluation set",
+    "overlap": "training images were found in evaluation sets",
+    "incomplete": "nothing was found, but not everything could be searched",
+}
+_WITHIN = {
+    "clean": "no image was found twice; no evaluation set was searched",
+    "overlap": "images were found twice; no evaluation set was searched",
+    "incomplete": "nothing was found twice, but not everything could be searched, and no "
+    "evaluation set was",
+}
+"""Of a report that looked for duplicates inside the data set."""
 
 
 def notices(facts: CardFacts) -> list[Notice]:
@@ -61,22 +75,25 @@ def _about_proof(facts: CardFacts) -> list[Notice]:
                 "set. Before you report results, run `hqdata verify-no-overlap shards/`.",
             )
         ]
-    if report.verdict == "overlap":
+    faults = "; ".join(map(text, facts.certificate_faults))
+    if report.verdict == "overlap" and not report.within:
         number = len({pair.train for pair in report.confirmed()})
         of = "" if facts.certificate_covers == "exactly" else " of the larger data set it covers"
+        why = f" It is no certificate: {faults}." if faults else ""
         return [
             (
                 "WARNING",
                 f"**Overlap.** The search found {_images(number)}{of} in an evaluation set; see "
-                "`overlap.json`.",
+                f"`overlap.json`.{why}",
             )
         ]
-    if report.verdict == "incomplete" or facts.without_certificate:
+    if faults or report.verdict != "clean":
+        why = f": {faults}" if faults else "; see below"
         return [
             (
                 "WARNING",
                 "**Not proven clean.** The search for overlap with evaluation sets, "
-                "`overlap.json`, is no certificate for this data set; see below.",
+                f"`overlap.json`, is no certificate for this data set{why}.",
             )
         ]
     return []
@@ -101,12 +118,11 @@ def built(facts: CardFacts) -> str:
     name = f"{code(info.name)}{own}"
     absent = f", without {', '.join(map(code, facts.absent))}" if facts.absent else ""
     tool = [f"{text(name)} {text(version)}" for name, version in info.tool.items()]
+    disk = "" if facts.has_pictures else " on the publisher's disk"
     where = (
-        "Before the upload every shard was compared with its SHA-256 in `dataset.json`; after it, "
-        "size and SHA-256 of every file on the Hub."
-        if facts.has_pictures
-        else "Before the upload every shard on the publisher's disk was compared with its SHA-256 "
-        "in `dataset.json`."
+        f"Before the upload every shard{disk} was compared with its SHA-256 in `dataset.json`; "
+        "after it, every file on the Hub with what was sent: large ones by size and SHA-256, small "
+        "ones, which git keeps, by size and git's own SHA-1."
     )
     lines = [
         f"Recipe {name}{absent}; seed {recipe.get('seed', 0)}, up to "
@@ -121,7 +137,8 @@ def built(facts: CardFacts) -> str:
             f"{_images(info.removed.num_keys)} left out because a search for overlap named "
             f"{'it' if info.removed.num_keys == 1 else 'them'} (report "
             f"{code(info.removed.report_sha256[:12])}, of data set "
-            f"{code(info.removed.dataset_digest[:12])})."
+            f"{code(info.removed.dataset_digest[:12])}); {code(where_removed(info))} in "
+            f"`dataset.json` names {'it' if info.removed.num_keys == 1 else 'them'}."
         )
     return "\n".join(f"- {line}" for line in lines)
 
@@ -148,11 +165,7 @@ def overlap(facts: CardFacts) -> str:
 
 
 def _findings(facts: CardFacts, report: OverlapReport) -> list[str]:
-    verdict = {
-        "clean": "no training image was found in any evaluation set",
-        "overlap": "training images were found in evaluation sets",
-        "incomplete": "nothing was found, but not everything could be searched",
-    }[report.verdict]
+    verdict = _WITHIN[report.verdict] if report.within else _VERDICTS[report.verdict]
     lines = [f"Verdict **{report.verdict}**: {verdict}."]
     if facts.certificate_covers == "more":
         lines.append(

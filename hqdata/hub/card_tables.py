@@ -13,7 +13,7 @@ from hqdata.hub.examples import FOLDER
 from hqdata.hub.facts import CardFacts, title_of
 from hqdata.hub.licences import SAYS, Terms
 from hqdata.hub.markdown import code, link, table, text
-from hqdata.hub.names import RECIPE_FILE
+from hqdata.hub.names import CERTIFICATE_FILE, CROISSANT_FILE, RECIPE_FILE
 from hqdata.hub.recipe_file import recipe_bytes
 from hqdata.report import words
 from hqdata.report.stats import Group, Summary
@@ -211,8 +211,8 @@ def files(facts: CardFacts) -> str:
     if recipe_bytes(facts.info) is not None:
         rows.append([code(RECIPE_FILE), "what `hqdata build` was asked for"])
     if facts.certificate is not None:
-        rows.append(["`overlap.json`", "the search for overlap with evaluation sets"])
-    rows.append(["`croissant.json`", "this data set in the Croissant format"])
+        rows.append([code(CERTIFICATE_FILE), "the search for overlap with evaluation sets"])
+    rows.append([code(CROISSANT_FILE), "this data set in the Croissant format"])
     if facts.examples:
         rows.append([code(f"{FOLDER}/<source>.jpg"), "the pictures above"])
     return table("ll", ["file", "what it is"], rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -31,13 +32,6 @@ class Certificate:
     data: bytes
     covers: Literal["exactly", "more"]
     faults: tuple[str, ...]
-
-    @property
-    def local_paths(self) -> tuple[str, ...]:
-        """Names of evaluation sets in it that are paths of the machine it was made on."""
-        named = [text for one in self.report.evaluation for text in (one.set, one.source)]
-        found = [text.removeprefix(FOLDER) for text in named]
-        return tuple(dict.fromkeys(text for text in found if text.startswith(("/", "~", ".."))))
 
     @property
     def sha256(self) -> str:
@@ -74,6 +68,18 @@ def faults_of(report: OverlapReport, info: DatasetInfo) -> tuple[str, ...]:
     return tuple(faults)
 
 
+_LOCAL = re.compile(r"(?:^|[\s'\"(:])(~?/[\w.-]+/[^\s'\"]*|~/\S+)")
+
+
+def local_paths(report: OverlapReport) -> tuple[str, ...]:
+    """Paths of the machine that a report was made on, which are nobody else's business."""
+    texts = [text for one in report.evaluation for text in (one.set, one.source, *one.problems)]
+    texts += [text for one in report.unread for text in (one.set, one.name, one.reason)]
+    texts += [text for pair in report.pairs for text in (pair.evaluation.set, pair.evaluation.name)]
+    found = (match[1] for text in texts for match in _LOCAL.finditer(text))
+    return tuple(dict.fromkeys(found))
+
+
 def _canonical(target: str) -> str:
     name, split = check_overlap_target(str(target))
     return name if not split or name.startswith(FOLDER) else f"{name}/{split}"
@@ -92,7 +98,8 @@ def read_certificate(
             with its faults, and one of another data set is ignored unless it was named.
 
     Raises:
-        UserError: there is none, it is of another data set, or it is not clean.
+        UserError: there is none, it is of another data set, it is not clean, or it names paths of
+            this machine.
     """
     given = path or DEFAULT_CERTIFICATE
     verify = (
@@ -128,6 +135,14 @@ def read_certificate(
             do=f"build without what it found: hqdata build … --remove {given}"
             if report.verdict == "overlap" and report.dataset_digest == info.digest
             else verify,
+        )
+    if paths := local_paths(report):
+        raise UserError(
+            f"the certificate names {len(paths)} paths of this machine, e.g. {paths[0]}, and would "
+            "be published with them",
+            where=given,
+            do="make it again with paths below the data root, e.g. "
+            "hqdata verify-no-overlap … --evaluation folder:mine/test",
         )
     covers: Literal["exactly", "more"] = "exactly" if info.digest == pushed_digest else "more"
     return Certificate(report, data, covers, faults)

@@ -44,9 +44,11 @@ def configs_of(info: DatasetInfo) -> tuple[Config, ...]:
 
     `default` is all of it; then each source left out (`no-dis`), and DIS5K with ThinObject-5K
     (`no-dis-no-thinobject`); then each source alone (`dis`). Every pattern fits the shards of one
-    split, whose number it names, and no other file.
+    split, whose number it names, and no other file. A data set without samples has none.
     """
     patterns = _patterns(info)
+    if not patterns:
+        return ()
     sources = list(dict.fromkeys(source for source, _ in patterns))
     chosen: dict[str, Collection[str]] = {DEFAULT: sources}
     if len(sources) > 1:

@@ -46,6 +46,7 @@ class CardFacts:
             is a part.
         without_certificate: published although nothing proves that it overlaps no evaluation set.
         examples: (path in the repository, source or words about it) of example pictures.
+        certificate_faults: why the certificate that goes along proves nothing; empty where it does.
     """
 
     repo_id: str
@@ -56,6 +57,7 @@ class CardFacts:
     certificate_covers: Literal["exactly", "more"]
     without_certificate: bool
     examples: tuple[tuple[str, str], ...]
+    certificate_faults: tuple[str, ...] = ()
 
     @property
     def info(self) -> DatasetInfo:
@@ -75,7 +77,7 @@ class CardFacts:
     @property
     def is_stand_in(self) -> bool:
         """Whether every picture is drawn by program."""
-        return len(self.stand_ins) == len(self.decision.terms)
+        return 0 < len(self.stand_ins) == len(self.decision.terms)
 
     @property
     def is_evaluation(self) -> bool:

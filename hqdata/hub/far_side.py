@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hqdata.hub.names import CERTIFICATE_FILE, RECIPE_FILE, REPO_TYPE
+from hqdata.hub.names import REPO_TYPE
 from hqdata.hub.plan import Planned
 from hqdata.hub.remote import Hub
-from hqdata.shards.names import DATASET_FILE, TIMM_FILE
-
-_OURS = re.compile(
-    r"[a-z0-9_]+/[a-z0-9_]+-\d{5}-of-\d{5}\.tar|examples/[a-z0-9_]+\.jpg|"
-    + "|".join(map(re.escape, (CERTIFICATE_FILE, RECIPE_FILE, TIMM_FILE)))
-)
-"""Files that an earlier push may have left and that this one does not have. The rest is either
-replaced or somebody else's.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +67,8 @@ def _same(file: Planned, held: Held | None, root: Path) -> bool:
     return held.git_blob == file.git_blob(root)
 
 
-def stale_files(files: Iterable[Planned], held: Mapping[str, Held]) -> tuple[str, ...]:
-    """Files of an earlier push that this one does not have, sorted."""
-    wanted = {file.path for file in files}
-    return tuple(sorted(path for path in held if path not in wanted and _OURS.fullmatch(path)))
-
-
-def is_ours(held: Mapping[str, Held]) -> bool:
-    """Whether the repository is empty, or holds a data set that was pushed by hqdata."""
-    return DATASET_FILE in held or not set(held) - {".gitattributes"}
+def stale_files(
+    files: Iterable[Planned], held: Mapping[str, Held], ours: Collection[str]
+) -> tuple[str, ...]:
+    """Files of an earlier push, `ours`, that are still there and that this one does not have."""
+    return tuple(sorted(set(ours) & held.keys() - {file.path for file in files}))

@@ -6,6 +6,8 @@ CARD_FILE = "README.md"
 CROISSANT_FILE = "croissant.json"
 CERTIFICATE_FILE = "overlap.json"
 RECIPE_FILE = "recipe.yaml"
+EXAMPLES = "examples"
+"""Folder of example pictures."""
 
 REPO_TYPE = "dataset"
 """What the Hub calls such a repository."""

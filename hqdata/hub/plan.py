@@ -18,6 +18,7 @@ from hqdata.hub.examples import example_pictures
 from hqdata.hub.licences import Decision, What
 from hqdata.hub.names import CARD_FILE, CERTIFICATE_FILE, CROISSANT_FILE, RECIPE_FILE
 from hqdata.hub.recipe_file import recipe_bytes
+from hqdata.hub.seal import sealed
 from hqdata.shards.dataset import Dataset
 from hqdata.shards.names import TIMM_FILE
 from hqdata.shards.subset import Manifest, rows_of, subset, whole
@@ -86,8 +87,8 @@ class PushPlan:
 
     @property
     def tag(self) -> str:
-        """Name of the tag that the repository gets."""
-        return f"sha256-{self.digest}"
+        """Name of the tag that the repository gets; what is without pictures has one of its own."""
+        return f"sha256-{self.digest}" + ("-manifest" if self.what == "manifest" else "")
 
     @property
     def shards(self) -> tuple[Planned, ...]:
@@ -157,7 +158,7 @@ def make_plan(
     listed = {file.path: (file.sha256, file.num_bytes) for file in shards}
     listed |= {name: (sha256_of(data), len(data)) for name, data in small.items()}
     small[CROISSANT_FILE] = croissant(facts, listed)
-    small[CARD_FILE] = render_card(facts).encode()
+    small[CARD_FILE] = sealed(render_card(facts))
     files = (*shards, *(Planned.of(name, data) for name, data in sorted(small.items())))
     return PushPlan(repo_id, dataset.root, what, manifest, decision, certificate, files)
 

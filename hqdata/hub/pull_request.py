@@ -28,14 +28,28 @@ def title_of(plan: PushPlan) -> str:
     return f"hqdata {plan.manifest.info.name} {plan.digest[:16]}{what}"
 
 
-def find_or_open(api: Any, repo_id: str, plan: PushPlan) -> PullRequest:
-    """The pull request of this data set, from an earlier run that was cut short, or new."""
+def find_or_open(api: Any, repo_id: str, plan: PushPlan, user: str) -> PullRequest:
+    """The user's pull request of this data set, from a run that was cut short, or new.
+
+    One that cannot be merged any more, because the main branch went another way meanwhile, is
+    closed: its files are in the Hub's store and are not sent again.
+    """
     title = title_of(plan)
     for found in api.get_repo_discussions(
         repo_id, repo_type=REPO_TYPE, discussion_type="pull_request"
     ):
-        if found.title == title and found.status in ("draft", "open"):
+        if found.title != title or found.author != user or found.status not in ("draft", "open"):
+            continue
+        details = api.get_discussion_details(repo_id, found.num, repo_type=REPO_TYPE)
+        if not details.conflicting_files:
             return PullRequest(int(found.num), str(found.status))
+        api.change_discussion_status(
+            repo_id,
+            found.num,
+            "closed",
+            repo_type=REPO_TYPE,
+            comment="The main branch has changed; the upload goes on in a new pull request.",
+        )
     info = plan.manifest.info
     made = api.create_pull_request(
         repo_id,

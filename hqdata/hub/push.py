@@ -8,22 +8,26 @@ push that was killed goes on where it was, and one of an unchanged data set does
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from hqdata.errors import BusyError, UserError
-from hqdata.hub.far_side import differing, is_ours, list_files, stale_files
+from hqdata.hub.far_side import Held, differing, list_files, stale_files
 from hqdata.hub.names import MAIN, REPO_TYPE
 from hqdata.hub.plan import PushPlan, dated
-from hqdata.hub.pull_request import find_or_open, merge_request
+from hqdata.hub.pull_request import PullRequest, find_or_open, merge_request
 from hqdata.hub.remote import Hub, HubError
-from hqdata.hub.repository import ensure_repository, make_public, refuse_other_data_set
+from hqdata.hub.repository import ensure_repository, make_public, refuse_to_show
+from hqdata.hub.standing import Standing, look_at_main, refuse_to_take_away
 from hqdata.hub.upload import upload
 from hqdata.progress import Reporter
 from hqdata.shards.names import DATASET_FILE
+
+LOOKS_AFTER_MERGE = 3
+SECONDS_BETWEEN_LOOKS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,47 +77,89 @@ def push(
     """
     with _alone(plan.root):
         repository = ensure_repository(plan, hub, tell)
-        plan = dated(plan, repository.created)
-        held = list_files(hub, plan.repo_id, MAIN)
-        todo, stale = differing(plan.files, held, plan.root), stale_files(plan.files, held)
-        if not todo and not stale:
+        if repository.created is not None:
+            plan = dated(plan, repository.created)
+        standing = look_at_main(plan, hub, repository.head)
+        refuse_to_show(plan, hub, repository)
+        if _is_done(plan, standing, standing.held):
             make_public(plan, hub, repository, tell)
-            _tag(plan, hub, repository.head)
-            return PushResult("unchanged", repository.url, repository.head, 0, 0)
+            _tag(plan, hub, standing.commit)
+            return PushResult("unchanged", repository.url, standing.commit, 0, 0)
         if not replace:
-            refuse_other_data_set(plan, hub, ours=is_ours(held), has_set=DATASET_FILE in held)
+            refuse_to_take_away(plan, hub, standing, repository.url)
         request = hub.call(
-            "looking for the pull request", find_or_open, hub.api, plan.repo_id, plan
+            "looking for the pull request",
+            find_or_open,
+            hub.api,
+            plan.repo_id,
+            plan,
+            repository.user,
         )
         page = f"{repository.url}/discussions/{request.number}"
         tell(f"uploading to a pull request: {page}")
-        num_sent, bytes_sent = upload(plan, hub, request, reporter, tell)
-        commit = _commit_of(hub, plan.repo_id, request.revision)
+        num_sent, bytes_sent = upload(plan, hub, request, standing.ours, reporter, tell)
+        _refuse_foreign(plan, hub, request, standing, page)
         if not merge:
+            commit = _commit_of(hub, plan.repo_id, request.revision)
             return PushResult("open", page, commit, num_sent, bytes_sent)
-        try:
-            hub.call(
-                "merging the pull request", merge_request, hub.api, plan.repo_id, request.number
-            )
-        except HubError as error:
-            raise HubError(
-                error.what,
-                where=page,
-                do="all files are in the pull request and were compared; somebody who may write "
-                "to the repository can merge it on its page, or run the same command again",
-            ) from error
-        left = differing(plan.files, list_files(hub, plan.repo_id, MAIN), plan.root)
-        if left:
-            raise HubError(
-                f"after the merge {len(left)} files are not as they should be, e.g. "
-                f"{left[0].path}: somebody else has changed the repository meanwhile",
-                where=repository.url,
-                do="run the same command again",
-            )
+        _merge(plan, hub, request, page)
+        head = _compare_main(plan, hub, standing, repository.url)
         make_public(plan, hub, repository, tell)
-        head = _commit_of(hub, plan.repo_id, MAIN)
         _tag(plan, hub, head)
         return PushResult("pushed", repository.url, head, num_sent, bytes_sent)
+
+
+def _is_done(plan: PushPlan, standing: Standing, held: Mapping[str, Held]) -> bool:
+    """Whether every file is there, and none of an earlier push that this one does not have."""
+    left = stale_files(plan.files, held, standing.ours)
+    return not left and not differing(plan.files, held, plan.root)
+
+
+def _refuse_foreign(
+    plan: PushPlan, hub: Hub, request: PullRequest, standing: Standing, page: str
+) -> None:
+    """Keeps files that somebody else put into the pull request from being merged unseen."""
+    held = list_files(hub, plan.repo_id, request.revision)
+    known = {file.path for file in plan.files} | set(standing.held)
+    if foreign := sorted(set(held) - known):
+        raise HubError(
+            f"the pull request holds files that are not of this push, e.g. {foreign[0]}",
+            where=page,
+            do="look who put them there; close the pull request, and run the same command again",
+        )
+
+
+def _merge(plan: PushPlan, hub: Hub, request: PullRequest, page: str) -> None:
+    try:
+        hub.call("merging the pull request", merge_request, hub.api, plan.repo_id, request.number)
+    except HubError as error:
+        raise type(error)(
+            error.what,
+            where=page,
+            do="all files are in the pull request and were compared; somebody who may write to the "
+            f"repository can merge it on its page, or: {error.do}",
+        ) from error
+
+
+def _compare_main(plan: PushPlan, hub: Hub, standing: Standing, url: str) -> str:
+    """Holds the main branch against the plan after the merge; returns its commit.
+
+    The Hub may take a moment to show it.
+    """
+    for _ in range(LOOKS_AFTER_MERGE):
+        commit = _commit_of(hub, plan.repo_id, MAIN)
+        held = list_files(hub, plan.repo_id, commit)
+        if _is_done(plan, standing, held):
+            return commit
+        hub.wait(SECONDS_BETWEEN_LOOKS)
+    left = differing(plan.files, held, plan.root)
+    name = left[0].path if left else stale_files(plan.files, held, standing.ours)[0]
+    raise HubError(
+        f"after the merge the main branch is not as it should be, e.g. {name}: somebody else has "
+        "changed the repository meanwhile",
+        where=url,
+        do="run the same command again",
+    )
 
 
 def _commit_of(hub: Hub, repo_id: str, revision: str) -> str:

@@ -28,7 +28,8 @@ LONGEST_WAIT = 900.0
 """Seconds that the Hub may ask for; with more, it is better to come back later."""
 
 _SECRETS = (
-    (re.compile(r"hf_[A-Za-z0-9]{16,}"), "hf_…"),
+    (re.compile(r"(hf|api_org|hf_jwt)_[A-Za-z0-9._-]{16,}"), r"\1_…"),
+    (re.compile(r"(https?://)[^\s/@]+:[^\s/@]+@"), r"\1…@"),
     (re.compile(r"(?i)(bearer\s+)\S+"), r"\1…"),
     # The query of a link to a file's bytes is a signature: whoever has it may read or write them.
     (re.compile(r"(https?://[^\s'\"?]+)\?[^\s'\"]+"), r"\1?…"),
@@ -55,8 +56,14 @@ class _Response(Protocol):
     def headers(self) -> Any: ...
 
 
+_tokens: set[str] = set()
+"""Those that are in use: whatever they look like, they are shown nowhere."""
+
+
 def without_secrets(text: str) -> str:
     """The text without tokens and without the signed parts of links."""
+    for token in _tokens:
+        text = text.replace(token, "…")
     for pattern, instead in _SECRETS:
         text = pattern.sub(instead, text)
     return text
@@ -111,6 +118,8 @@ class Hub:
         _hear_warnings(tell)
         self._tell, self._sleep = tell, sleep
         self._token = token or huggingface_hub.get_token()
+        if self._token:
+            _tokens.add(self._token)
         self.api = huggingface_hub.HfApi(
             endpoint=endpoint, token=self._token or False, library_name="hqdata"
         )
@@ -120,6 +129,10 @@ class Hub:
     def has_token(self) -> bool:
         """Whether there is a token at all."""
         return bool(self._token)
+
+    def wait(self, seconds: float) -> None:
+        """Waits."""
+        self._sleep(seconds)
 
     def call(self, what: str, function: Callable[..., T], *args: Any, **settings: Any) -> T:
         """Runs a function of the client.

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from hqdata.errors import UserError
-from hqdata.hub.names import MAIN, REPO_TYPE
+from hqdata.hub.far_side import list_files
+from hqdata.hub.names import REPO_TYPE
 from hqdata.hub.plan import PushPlan
-from hqdata.hub.remote import Hub, HubError
-from hqdata.shards.names import DATASET_FILE
-
-MAX_MANIFEST_BYTES = 64 * 2**20
+from hqdata.hub.remote import Hub, HubError, HubUnreachableError
+from hqdata.hub.standing import is_picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +21,19 @@ class Repository:
 
     Attributes:
         url: its page.
+        user: whose token it is looked at with.
         head: commit of its main branch.
         private: whether only its owner and their guests see it.
         gated: whether people have to ask for its files.
-        created: the day it was made.
+        created: the day it was made, if the Hub tells.
     """
 
     url: str
+    user: str
     head: str
     private: bool
     gated: bool
-    created: datetime.date
+    created: datetime.date | None
 
 
 def ensure_repository(plan: PushPlan, hub: Hub, tell: Callable[[str], None]) -> Repository:
@@ -49,8 +49,8 @@ def ensure_repository(plan: PushPlan, hub: Hub, tell: Callable[[str], None]) -> 
             where=hub.endpoint,
             do="log in with `hf auth login`, or set HF_TOKEN to a token with write access",
         )
-    user = hub.call("asking whose token it is", hub.api.whoami)
-    found = _look(plan, hub)
+    user = str(hub.call("asking whose token it is", hub.api.whoami).get("name", ""))
+    found = _look(plan, hub, user)
     if found is None:
         hub.call(
             f"making the repository {plan.repo_id}",
@@ -60,18 +60,35 @@ def ensure_repository(plan: PushPlan, hub: Hub, tell: Callable[[str], None]) -> 
             private=True,
             exist_ok=True,
         )
-        found = _look(plan, hub)
-        tell(f"made a private repository for {user.get('name', 'you')}: {_url(plan, hub)}")
+        found = _look(plan, hub, user)
+        tell(f"made a private repository: {_url(plan, hub)}")
     if found is None:
         raise HubError("the Hub does not show the repository that it made", where=_url(plan, hub))
     if plan.decision.private and plan.what == "all" and not found.private:
+        if plan.decision.audience == "public":
+            raise UserError(
+                "the repository is public, and a push is private unless told otherwise",
+                where=found.url,
+                do="give --public: the terms of these sources allow it; or choose another --repo",
+            )
         raise UserError(
             "the repository is public, and these pictures may not be published",
             where=found.url,
             do="make it private in its settings, push to another --repo, or push what may be: "
             "--what manifest",
         )
-    if plan.decision.gated and not found.gated:
+    return _gated(plan, hub, found, tell) if plan.decision.gated and not found.gated else found
+
+
+def _gated(
+    plan: PushPlan, hub: Hub, repository: Repository, tell: Callable[[str], None]
+) -> Repository:
+    """Has people ask for access. A repository that is private and stays ungated is strict enough.
+
+    Raises:
+        HubError: it is public, and the Hub does not gate it.
+    """
+    try:
         hub.call(
             "asking the Hub to gate the repository",
             hub.api.update_repo_settings,
@@ -79,14 +96,25 @@ def ensure_repository(plan: PushPlan, hub: Hub, tell: Callable[[str], None]) -> 
             repo_type=REPO_TYPE,
             gated="manual",
         )
-        found = _look(plan, hub)
-        if found is None or not found.gated:
-            raise HubError(
-                "the Hub does not gate the repository: nothing was uploaded",
-                where=_url(plan, hub),
-                do="gate it in its settings, and run the same command again",
-            )
-        tell("people have to ask for access: the repository is gated")
+    except HubUnreachableError:
+        raise
+    except HubError as error:
+        if not repository.private:
+            raise
+        tell(f"note: it is private, but not gated: {error.what}")
+        return repository
+    found = _look(plan, hub, repository.user)
+    if found is None or not (found.gated or found.private):
+        raise HubError(
+            "the Hub does not gate the repository: nothing was uploaded",
+            where=_url(plan, hub),
+            do="gate it in its settings, and run the same command again",
+        )
+    tell(
+        "people have to ask for access: the repository is gated"
+        if found.gated
+        else "note: it is private, but the Hub does not gate it"
+    )
     return found
 
 
@@ -102,61 +130,65 @@ def make_public(
         plan.repo_id,
         repo_type=REPO_TYPE,
         private=False,
+        gated=False,
     )
     tell(f"the repository is public now: {repository.url}")
 
 
-def refuse_other_data_set(plan: PushPlan, hub: Hub, *, ours: bool, has_set: bool) -> None:
-    """Keeps a push from replacing another data set, or more of this one, or somebody's files.
+def refuse_to_show(plan: PushPlan, hub: Hub, repository: Repository) -> None:
+    """Keeps a private repository from becoming public with pictures that may not be.
+
+    Everything that was ever committed becomes public with it: history, tags and pull requests.
 
     Raises:
-        UserError: it would, and --replace was not given.
+        UserError: a file that may hold pictures, and is none of this push, is somewhere in it.
     """
-    where = _url(plan, hub)
-    do = "choose another --repo, or give --replace; what is there stays in the history"
-    if not ours:
-        raise UserError(
-            "the repository holds files that are no data set of hqdata", where=where, do=do
-        )
-    if not has_set:
+    if plan.decision.private or not repository.private:
         return
-    document = _remote_manifest(plan, hub)
-    name, sources = document.get("name"), document.get("sources")
-    if name != plan.manifest.info.name:
+    allowed = {file.sha256 for file in plan.files} | {file.path for file in plan.small_files}
+    seen: set[str] = set()
+    for commit in _all_commits(plan, hub):
+        for path, held in list_files(hub, plan.repo_id, commit).items():
+            if held.sha256 in allowed or path in allowed or path in seen or not is_picture(path):
+                continue
+            raise UserError(
+                "the repository was private so far and would become public with its whole history, "
+                f"in which there is {path}",
+                where=f"{repository.url}/tree/{commit}",
+                expected="nothing in any commit, tag or pull request that is no part of this push",
+                do="push to another --repo with --public",
+            )
+
+
+MAX_COMMITS = 1000
+
+
+def _all_commits(plan: PushPlan, hub: Hub) -> list[str]:
+    """Every commit that a branch, tag or pull request leads to."""
+
+    def read() -> list[str]:
+        api = hub.api
+        refs = api.list_repo_refs(plan.repo_id, repo_type=REPO_TYPE, include_pull_requests=True)
+        heads = [*refs.branches, *refs.converts, *refs.tags, *(refs.pull_requests or [])]
+        found: dict[str, None] = {}
+        for head in {one.target_commit: one for one in heads}.values():
+            commits = api.list_repo_commits(
+                plan.repo_id, repo_type=REPO_TYPE, revision=head.target_commit
+            )
+            found |= dict.fromkeys(str(commit.commit_id) for commit in commits)
+        return list(found)
+
+    commits = hub.call("looking through the history", read)
+    if len(commits) > MAX_COMMITS:
         raise UserError(
-            f"the repository holds another data set, {name!r}",
-            where=where,
-            expected=f"{plan.manifest.info.name!r}, which is being pushed",
-            do=do,
+            f"the repository has {len(commits):,} commits, too many to look for pictures in",
+            where=_url(plan, hub),
+            do="push to another --repo with --public",
         )
-    lost = set(sources if isinstance(sources, dict) else ()) - set(plan.manifest.info.sources)
-    if lost:
-        raise UserError(
-            f"the data set there has sources that this one has not: {', '.join(sorted(lost))}",
-            where=where,
-            do=do,
-        )
+    return commits
 
 
-def _remote_manifest(plan: PushPlan, hub: Hub) -> dict[str, Any]:
-    """The `dataset.json` of the main branch as far as it can be read; never trusted further."""
-    path = hub.call(
-        "reading the manifest there",
-        hub.api.hf_hub_download,
-        plan.repo_id,
-        DATASET_FILE,
-        repo_type=REPO_TYPE,
-        revision=MAIN,
-    )
-    try:
-        with open(path, "rb") as file:
-            document = json.loads(file.read(MAX_MANIFEST_BYTES))
-    except (ValueError, RecursionError):
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
-def _look(plan: PushPlan, hub: Hub) -> Repository | None:
+def _look(plan: PushPlan, hub: Hub, user: str) -> Repository | None:
     from huggingface_hub.errors import RepositoryNotFoundError
 
     def look() -> Any:
@@ -171,12 +203,20 @@ def _look(plan: PushPlan, hub: Hub) -> Repository | None:
     info = hub.call("looking for the repository", look)
     if info is None:
         return None
+    if str(info.id) != plan.repo_id:
+        raise UserError(
+            f"the data set {plan.repo_id} is called {info.id} now",
+            where=_url(plan, hub),
+            do=f"push to --repo {info.id}",
+        )
+    made = info.created_at
     return Repository(
         url=_url(plan, hub),
+        user=user,
         head=str(info.sha),
         private=bool(info.private),
         gated=bool(info.gated),
-        created=info.created_at.date(),
+        created=None if made is None else made.date(),
     )
 
 

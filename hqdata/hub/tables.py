@@ -73,8 +73,6 @@ def notes(plan: PushPlan) -> Iterator[str]:
         yield f"note: {warning}"
     if not plan.manifest.info.complete:
         yield "note: the data set is not complete; the card says what is missing"
-    if plan.certificate is not None and (paths := plan.certificate.local_paths):
-        yield f"note: the certificate names paths of the machine it was made on: {', '.join(paths)}"
 
 
 def certificate_words(certificate: Certificate | None) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from hqdata.errors import CancelledError
+from hqdata.errors import CancelledError, UserError
 from hqdata.hub.far_side import differing, list_files, stale_files
 from hqdata.hub.names import REPO_TYPE
 from hqdata.hub.plan import Planned, PushPlan
@@ -35,16 +33,33 @@ def upload(
     plan: PushPlan,
     hub: Hub,
     request: PullRequest,
+    ours: Collection[str],
     reporter: Reporter,
     tell: Callable[[str], None],
 ) -> tuple[int, int]:
-    """Sends what the pull request lacks until nothing differs; returns files and bytes sent."""
+    """Sends what a pull request lacks until nothing differs.
+
+    Args:
+        plan: what should be there.
+        hub: the Hub.
+        request: the pull request.
+        ours: files of an earlier push, which go if the plan does not have them.
+        reporter: is told the bytes that have arrived.
+        tell: is given a line about what is there already.
+
+    Returns:
+        Files and bytes that were sent.
+
+    Raises:
+        HubError: the Hub refuses, or holds other bytes than were sent.
+        UserError: a shard has vanished from this disk.
+        CancelledError: Ctrl-C.
+    """
     held = list_files(hub, plan.repo_id, request.revision)
     num_sent = bytes_sent = 0
     progress = InMebibytes(reporter)
-    send = partial(_send, plan, hub, request)
     for _ in range(MAX_ROUNDS):
-        todo, stale = differing(plan.files, held, plan.root), stale_files(plan.files, held)
+        todo, stale = differing(plan.files, held, plan.root), stale_files(plan.files, held, ours)
         if not todo and not stale:
             return num_sent, bytes_sent
         there = plan.num_bytes - sum(file.num_bytes for file in todo)
@@ -52,17 +67,21 @@ def upload(
             tell(f"{len(plan.files) - len(todo)} of {len(plan.files)} files are there already")
         progress.start("uploading", plan.num_bytes, "MiB")
         for group in groups_of([file for file in todo if file.data is None]):
-            _in_background(partial(send, group, ()), partial(progress.update, there))
+            _require(group, plan.root)
+            send = partial(_send_shards, plan, hub, request, group)
+            _in_background(send, partial(progress.update, there))
             there += sum(file.num_bytes for file in group)
-        small = tuple(file for file in todo if file.data is not None) or plan.small_files
-        _in_background(partial(send, small, stale), partial(progress.update, there))
+        small = [file for file in todo if file.data is not None]
+        if small or stale:
+            send = partial(_send_small_files, plan, hub, request, small, stale)
+            _in_background(send, partial(progress.update, there))
         progress.update(plan.num_bytes)
         progress.finish()
         num_sent += len(todo)
         bytes_sent += sum(file.num_bytes for file in todo)
         held = list_files(hub, plan.repo_id, request.revision)
     wrong = differing(plan.files, held, plan.root)
-    name = wrong[0].path if wrong else stale_files(plan.files, held)[0]
+    name = wrong[0].path if wrong else stale_files(plan.files, held, ours)[0]
     raise HubError(
         f"{name} is not on the Hub as it was sent, after {MAX_ROUNDS} uploads",
         where=f"{plan.repo_id}, {request.revision}",
@@ -71,44 +90,54 @@ def upload(
     )
 
 
-def _send(
+def _require(group: Sequence[Planned], root: Path) -> None:
+    for file in group:
+        if not (root / file.path).is_file():
+            raise UserError(
+                "a shard has vanished since it was checked",
+                where=root / file.path,
+                do="run the build again, and then this command",
+            )
+
+
+def _send_shards(plan: PushPlan, hub: Hub, request: PullRequest, group: Sequence[Planned]) -> None:
+    """Uploads some shards as one commit of the pull request."""
+    more = f" and {len(group) - 1} more" if len(group) > 1 else ""
+    hub.call(
+        "uploading shards",
+        hub.api.upload_folder,
+        repo_id=plan.repo_id,
+        repo_type=REPO_TYPE,
+        revision=request.revision,
+        folder_path=plan.root,
+        allow_patterns=[file.path for file in group],
+        commit_message=f"{group[0].path}{more}",
+    )
+
+
+def _send_small_files(
     plan: PushPlan,
     hub: Hub,
     request: PullRequest,
     files: Sequence[Planned],
     stale: Sequence[str],
 ) -> None:
-    """Uploads some files as one commit of the pull request, and removes stale ones with it."""
-    settings: dict[str, Any] = {
-        "repo_id": plan.repo_id,
-        "repo_type": REPO_TYPE,
-        "revision": request.revision,
-        "allow_patterns": [file.path for file in files],
-    }
-    if all(file.data is None for file in files):
-        hub.call(
-            "uploading shards",
-            hub.api.upload_folder,
-            folder_path=plan.root,
-            commit_message=f"{files[0].path} and {len(files) - 1} more"
-            if len(files) > 1
-            else files[0].path,
-            **settings,
-        )
-        return
-    with tempfile.TemporaryDirectory(prefix="hqdata-push-") as folder:
-        for file in files:
-            path = Path(folder, file.path)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(file.data or b"")
-        hub.call(
-            "uploading the manifest",
-            hub.api.upload_folder,
-            folder_path=folder,
+    """Commits what is held in memory, and takes away what is stale."""
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    def send() -> None:  # the operations are made anew for each try: they remember what was sent
+        hub.api.create_commit(
+            plan.repo_id,
+            [
+                *(CommitOperationAdd(file.path, file.data or b"") for file in files),
+                *(CommitOperationDelete(path) for path in stale),
+            ],
+            repo_type=REPO_TYPE,
+            revision=request.revision,
             commit_message=f"Manifest of {plan.manifest.info.name} {plan.digest[:12]}",
-            delete_patterns=list(stale) or None,
-            **settings,
         )
+
+    hub.call("uploading the manifest", send)
 
 
 def _in_background(work: Callable[[], None], tick: Callable[[], None]) -> None:

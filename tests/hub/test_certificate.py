@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hqdata.errors import UserError
-from hqdata.hub.certificate import faults_of, read_certificate
+from hqdata.hub.certificate import faults_of, local_paths, read_certificate
 from hqdata.overlap.report import EvaluationSet, OverlapReport
 from hqdata.shards.dataset import DatasetInfo
 from support.builds import build_own, own_sources
@@ -123,12 +123,33 @@ def test_what_is_no_report_is_said_to_be_none(
         read_certificate(tmp_path / "no.json", built, built.digest, required=False)
 
 
-def test_paths_of_this_machine_in_it_are_seen(built: DatasetInfo, tmp_path: Path) -> None:
-    mine = EvaluationSet(
-        set="folder:/home/me/secret", num_images=1, how="pictures", digest=DIGEST, source="mine"
-    )
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("folder:/home/me/secret", "mine"),
+        ("mine", "/data/coco"),
+        ("folder:~/secret", "mine"),
+        ("mine", "read from '/srv/x/y'"),
+    ],
+)
+def test_one_that_names_paths_of_this_machine_does_not_leave_it(
+    built: DatasetInfo, tmp_path: Path, name: str, source: str
+) -> None:
+    mine = EvaluationSet(set=name, num_images=1, how="pictures", digest=DIGEST, source=source)
     path = tmp_path / "x.json"
     one = report(built)
     one.model_copy(update={"evaluation": (*one.evaluation, mine)}).write(path)
-    found = read_certificate(path, built, built.digest, required=True)
-    assert found is not None and found.local_paths == ("/home/me/secret",)
+    for required in (True, False):
+        with pytest.raises(UserError, match="names 1 paths of this machine"):
+            read_certificate(path, built, built.digest, required=required)
+
+
+def test_paths_below_the_data_root_and_addresses_are_no_such_paths(built: DatasetInfo) -> None:
+    fine = EvaluationSet(
+        set="folder:./mine/test",
+        num_images=1,
+        how="pictures",
+        digest=DIGEST,
+        source="DIS5K/DIS-VD/{im,gt} of https://example.org/x/y",
+    )
+    assert local_paths(report(built, evaluation=(fine,))) == ()

@@ -178,6 +178,19 @@ def test_no_token_survives(before: str, after: str) -> None:
     assert TOKEN not in without_secrets(before + TOKEN + after)
 
 
+@pytest.mark.parametrize(
+    "secret", ["api_org_AbCdEfGhIjKlMnOpQrStUv", "hf_jwt_AbCdEfGhIj.KlMnOpQrSt-UvWx", "me:pass"]
+)
+def test_other_secrets_are_hidden_too(secret: str) -> None:
+    told = without_secrets(f"GET https://{secret}@hub/x" if ":" in secret else f"token {secret}")
+    assert secret not in told
+
+
+def test_a_token_of_any_form_is_hidden_once_it_is_in_use() -> None:
+    Hub(endpoint="http://127.0.0.1:9", token="my own hub's token")
+    assert without_secrets("with my own hub's token") == "with …"
+
+
 def test_waiting_grows_and_ends() -> None:
     waits = [waiting_time(None, attempt) for attempt in range(1, 10)]
     assert waits == sorted(waits)

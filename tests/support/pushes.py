@@ -4,28 +4,45 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hqdata.build.run import BuildOptions, build
 from hqdata.hub.licences import What, decide, terms_of
 from hqdata.hub.plan import PushPlan, dated, make_plan, manifest_of
+from hqdata.hub.push import PushResult, push
 from hqdata.hub.remote import Hub
 from hqdata.progress import Silent
+from hqdata.resolve import resolve
 from hqdata.shards.dataset import Dataset
-from support.builds import build_own, own_sources
+from support.builds import own_recipe, own_sources
 from support.hub import FakeHub
 
 TOKEN = "hf_TokenOfThePersonWhoPushes00000001"
 OTHER_TOKEN = "hf_TokenOfSomebodyElse0000000000002"
 
 
-def small_dataset(folder: Path, counts: dict[str, int] | None = None, **settings: Any) -> Dataset:
-    """A data set of folders of one's own, two samples a shard."""
+def small_dataset(
+    folder: Path,
+    counts: dict[str, int] | None = None,
+    *,
+    unlicensed: Sequence[str] = (),
+    **settings: Any,
+) -> Dataset:
+    """A data set of folders of one's own, two samples a shard, under CC0-1.0 unless it says so."""
     counts = counts or {"tools": 6, "boats": 4, "cups": 3}
     own_sources(folder / "data", counts)
     settings = {"samples_per_shard": 2, **settings}
-    build_own(folder / "data", folder / "shards", list(counts), **settings)
+    recipe = own_recipe(list(counts), **settings).recipe
+    sources = tuple(
+        source.model_copy(update={"licence": "not-stated"})
+        if source.source in unlicensed
+        else source
+        for source in recipe.sources
+    )
+    resolved = resolve(recipe.model_copy(update={"sources": sources}))
+    build(resolved, folder / "data", folder / "shards", BuildOptions(workers=1))
     return Dataset.open(folder / "shards")
 
 
@@ -85,3 +102,27 @@ class Recorder(Silent):
 
     def update(self, done: int) -> None:
         self.done.append(done)
+
+
+def run(server: FakeHub, dataset: Dataset, **settings: object) -> PushResult:
+    """Pushes it; settings are those of `plan_of` and of `push`."""
+    options = {k: settings.pop(k) for k in ("replace", "merge") if k in settings}
+    plan = plan_of(dataset, **settings)  # type: ignore[arg-type]
+    return push(
+        plan,
+        connect(server),
+        reporter=Silent(),
+        tell=lambda line: None,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def upload_as(server: FakeHub, token: str, path: str, data: bytes, **settings: str) -> None:
+    """Puts a file into the repository by hand."""
+    connect(server, token).api.upload_file(
+        path_or_fileobj=data,
+        path_in_repo=path,
+        repo_id="me/things",
+        repo_type="dataset",
+        **settings,
+    )

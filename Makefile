@@ -62,8 +62,9 @@ demo: $(VENV)/.train
 		--epochs 4 --lr-drop-epoch 3 --batch-size 8 --device cpu --out $(DEMO)/run
 	@echo "open $(DEMO)/stats.html, $(DEMO)/overlap.html and $(DEMO)/run/index.html in a browser"
 
+# A process a core: most tests wait for processes, servers or disks of their own.
 test: $(VENV)/.test
-	$(RUN) pytest
+	$(RUN) pytest --numprocesses auto --dist worksteal
 
 lint: $(VENV)/.test
 	$(RUN) ruff check .

@@ -265,6 +265,9 @@ app.command()(cli_pull.pull)
 app.command()(cli_pull.fetch)
 
 
+EXIT_STOPPED = 130
+
+
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
@@ -290,4 +293,6 @@ def main() -> NoReturn:
             raise
         show()
         sys.exit(getattr(error, "exit_code", 2))
+    if status == EXIT_STOPPED:  # the option parser has caught Ctrl-C, and said nothing
+        err.print("stopped; the same command goes on")
     sys.exit(status if isinstance(status, int) else 0)

@@ -27,6 +27,7 @@ from hqdata.files import no_room
 if TYPE_CHECKING:
     from hqdata.hub.licences import What
     from hqdata.hub.plan import PushPlan
+    from hqdata.hub.remote import Hub
 
 
 def push(
@@ -90,7 +91,7 @@ def push(
     from hqdata.shards.dataset import Dataset
     from hqdata.shards.subset import choose
 
-    check_repo_id(repo)
+    repo = check_repo_id(repo)
     if what not in ("all", "manifest"):
         raise UserError(f"--what is {what!r}", expected="'all' or 'manifest'")
     dataset = Dataset.open(path)
@@ -104,8 +105,13 @@ def push(
         out_console.print(tables.licence_table(terms))
     decision = decide(terms, what=kind, public=public)
     proof = read_certificate(
-        certificate, dataset.info, manifest.info.digest, required=not without_certificate
+        certificate,
+        dataset.info,
+        manifest.info.digest,
+        required=not without_certificate,
+        shards=path,
     )
+    hub = None if dry_run else _connect()
     with ThreadPoolExecutor(1) as beside:
         planned = beside.submit(
             make_plan,
@@ -122,12 +128,31 @@ def push(
         plan = planned.result()
     if dry_run:
         out_console.print(tables.files_table(plan))
-        for line in (*tables.plan_lines(plan), "nothing was sent, and the Hub was asked nothing"):
+        for line in (*tables.plan_lines(plan), _OFFLINE):
             out_console.print(line, markup=False, soft_wrap=True)
         return
     for line in tables.notes(plan):
         tell(line)
-    _push(plan, replace=replace, merge=merge)
+    assert hub is not None
+    _push(plan, hub, replace=replace, merge=merge)
+
+
+_OFFLINE = "nothing was sent, no digest was read, and the Hub was asked nothing"
+
+
+def _connect() -> Hub:
+    """The Hub, once it knows the token: better now than after all digests were read.
+
+    Raises:
+        UserError: there is no token.
+        HubError: it is not valid, or the Hub cannot be reached.
+    """
+    from hqdata.hub.remote import Hub
+    from hqdata.hub.repository import user_of
+
+    hub = Hub(tell=tell)
+    user_of(hub)
+    return hub
 
 
 def _check(root: Path, workers: int) -> None:
@@ -142,20 +167,18 @@ def _check(root: Path, workers: int) -> None:
         checked = check(root, quick=True, workers=workers, reporter=reporter)
     if checked.damages:
         for damage in checked.damages[:20]:
-            tell(f"damaged: {damage.path} {damage.key}: {damage.message}")
+            name = " ".join(filter(None, (damage.path, damage.key)))
+            tell(f"damaged: {name}: {damage.message}")
         tell("nothing was sent: run the command again that built the data set, which mends it")
         raise typer.Exit(EXIT_DATA)
 
 
-def _push(plan: PushPlan, *, replace: bool, merge: bool) -> None:
+def _push(plan: PushPlan, hub: Hub, *, replace: bool, merge: bool) -> None:
     from hqdata.hub.push import push as run_push
-    from hqdata.hub.remote import Hub
 
     try:
         with reporting() as reporter:
-            result = run_push(
-                plan, Hub(tell=tell), replace=replace, merge=merge, reporter=reporter, tell=tell
-            )
+            result = run_push(plan, hub, replace=replace, merge=merge, reporter=reporter, tell=tell)
     except CancelledError as error:
         _leave_at_once(error)
     except KeyboardInterrupt:
@@ -163,14 +186,16 @@ def _push(plan: PushPlan, *, replace: bool, merge: bool) -> None:
     except OSError as error:
         raise no_room(error, plan.root) or UserError(
             f"a file cannot be read or written: {error.strerror or error}",
-            where=error.filename or plan.root,
+            where=error.filename or "the folder of the Hub's client, HF_HOME",
+            do="let it be written to, or name another folder with HF_HOME",
         ) from error
     if result.state == "unchanged":
         out_console.print(f"all of it is there already: {result.url}", markup=False, soft_wrap=True)
     else:
         where = "in the pull request" if result.state == "open" else "pushed"
+        files = "file" if result.num_sent == 1 else "files"
         out_console.print(
-            f"{where}: {result.num_sent} files sent, {result.bytes_sent / 2**20:,.1f} MiB, "
+            f"{where}: {result.num_sent} {files} sent, {result.bytes_sent / 2**20:,.1f} MiB, "
             f"compared with the manifest: {result.url}",
             markup=False,
             soft_wrap=True,

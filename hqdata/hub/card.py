@@ -193,9 +193,9 @@ def _rebuild(facts: CardFacts) -> str:
         return block(f"{command} --remove {CERTIFICATE_FILE}", "sh")
     images = f"{removed.num_keys:,} image{'' if removed.num_keys == 1 else 's'}"
     return (
-        f"{block(command, 'sh')}\n\nThis builds {images} more, which a search for overlap named and "
-        f"this data set leaves out: {code(where_removed(facts.info))} in `{DATASET_FILE}` names "
-        "them. The digest is that of the build without them."
+        f"{block(command, 'sh')}\n\nThis builds {images} more, which a search for overlap named "
+        f"and this data set leaves out: {code(where_removed(facts.info))} in `{DATASET_FILE}` "
+        "names what was left out. The digest is that of the build without it."
     )
 
 

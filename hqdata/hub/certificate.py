@@ -86,7 +86,12 @@ def _canonical(target: str) -> str:
 
 
 def read_certificate(
-    path: Path | None, info: DatasetInfo, pushed_digest: str, *, required: bool
+    path: Path | None,
+    info: DatasetInfo,
+    pushed_digest: str,
+    *,
+    required: bool,
+    shards: Path = Path("SHARDS"),
 ) -> Certificate | None:
     """The certificate for a push.
 
@@ -94,6 +99,7 @@ def read_certificate(
         path: the file; None: `overlap.json` where it was called, if there is one.
         info: the whole data set on disk.
         pushed_digest: digest of what is to be pushed: of all of it, or of some of its sources.
+        shards: folder of the data set, for messages.
         required: whether it has to be there and clean. Otherwise one that is not clean goes along
             with its faults, and one of another data set is ignored unless it was named.
 
@@ -103,7 +109,7 @@ def read_certificate(
     """
     given = path or DEFAULT_CERTIFICATE
     verify = (
-        f"make one: hqdata verify-no-overlap SHARDS --report {given}; or push without, "
+        f"make one: hqdata verify-no-overlap {shards} --report {given}; or push without, "
         "which the card will say: --without-certificate"
     )
     if path is None and not given.is_file():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -344,3 +344,15 @@ def _is_what_git_has(data: bytes, file: RepoFile) -> bool:
 def total_bytes(jobs: Iterable[Job]) -> int:
     """Bytes of all files."""
     return sum(job.num_bytes for job in jobs)
+
+
+def remove_parts(jobs: Iterable[Job], parts: Path) -> None:
+    """Removes what had arrived of files that are in their places by now, and nothing else."""
+    for job in jobs:
+        job.part(parts).unlink(missing_ok=True)
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Removes a folder, unless something is in it."""
+    with suppress(OSError):
+        folder.rmdir()

@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -17,7 +17,16 @@ from hqdata.catalogue.manifest import Sha256, ShortName
 from hqdata.catalogue.registry import find_set
 from hqdata.errors import BusyError, CancelledError, InterruptedBuildError, UserError, nearest
 from hqdata.files import no_room
-from hqdata.hub.download import Job, Snapshot, fetch, is_there, open_snapshot, total_bytes
+from hqdata.hub.download import (
+    Job,
+    Snapshot,
+    fetch,
+    is_there,
+    open_snapshot,
+    remove_if_empty,
+    remove_parts,
+    total_bytes,
+)
 from hqdata.hub.remote import Hub, check_repo_id
 from hqdata.progress import InMebibytes, Reporter, Silent
 from hqdata.resources import manifests_dir
@@ -258,7 +267,7 @@ def fetch_missing(
 
             in_threads(work, plan.missing, workers=workers, reporter=reporter)
             reporter.finish()
-            shutil.rmtree(plan.parts, ignore_errors=True)
+            remove_parts([item.job for item in plan.wanted], plan.parts)
     except OSError as error:
         if no_room(error, plan.data_root) is None:
             raise UserError(
@@ -311,14 +320,41 @@ def _hold_against_listing(snapshot: Snapshot, plan: FetchPlan) -> None:
 
 @contextmanager
 def _claim(folder: Path) -> Iterator[None]:
+    """Holds the folder for this process alone, and removes it at the end if nothing is in it.
+
+    Raises:
+        BusyError: another process holds it, or is just removing it.
+    """
+    busy = BusyError(
+        "another hqdata is fetching into this folder",
+        where=folder.parent,
+        do="wait for it, or choose another --data-root",
+    )
+    path = folder / "lock"
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "a", encoding="utf-8") as lock:
+    try:
+        lock = open(path, "a", encoding="utf-8")  # noqa: SIM115  # closed below
+    except FileNotFoundError:
+        raise busy from None
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BusyError(
-                "another hqdata is fetching into this folder",
-                where=folder.parent,
-                do="wait for it, or choose another --data-root",
-            ) from None
-        yield
+            raise busy from None
+        if not _is_at(lock.fileno(), path):
+            raise busy
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                if [found.name for found in folder.iterdir()] == [path.name]:
+                    path.unlink()
+                    remove_if_empty(folder)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether an open file is the one at a path: a lock on a removed one keeps nobody out."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False

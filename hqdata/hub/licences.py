@@ -24,6 +24,8 @@ from hqdata.mini.mark import HEAD_BYTES, is_marked
 from hqdata.pictures import UNTOUCHED
 from hqdata.report import words
 from hqdata.shards.dataset import Dataset
+from hqdata.shards.names import PROBLEMS_FILE
+from hqdata.shards.subset import rows_of
 
 Audience = Literal["public", "private-gated", "private", "refuse"]
 """To whom pictures may be published, the strictest last."""
@@ -111,11 +113,18 @@ def terms_of(
 
     Reads the beginning of stored pictures, to see whether they are those of `hqdata mini`.
 
+    Args:
+        dataset: on disk.
+        sources: of it, that are to be published.
+        permissions: each for a source of the data set, by its name or by any name of its set; the
+            source may be one that stays out.
+
     Raises:
-        UserError: a permission for a source that neither the data set nor anybody knows, or two for
-            the same one.
+        UserError: these sources have no samples, a permission is for no source of the data set, or
+            two are for the same one.
         DatasetError: a shard cannot be read.
     """
+    _refuse_nothing(dataset, sources)
     granted = _by_source(dataset, permissions)
     return tuple(
         _terms(dataset, source, granted.get(source))
@@ -171,28 +180,50 @@ def _warnings(terms: Sequence[Terms]) -> list[str]:
     return found
 
 
+def _refuse_nothing(dataset: Dataset, sources: Collection[str]) -> None:
+    if not len(dataset):
+        raise UserError(
+            "there is nothing to publish: the data set has no samples",
+            where=dataset.root,
+            do=f"see why its pairs stayed out: {dataset.root / PROBLEMS_FILE}",
+        )
+    if not rows_of(dataset.samples, sources).num_rows:
+        raise UserError(
+            f"there is nothing to publish: no samples are of {', '.join(sources)}",
+            where=dataset.root,
+            do="leave out fewer sources",
+        )
+
+
 def _by_source(dataset: Dataset, permissions: Sequence[Permission]) -> dict[str, Permission]:
+    """Source of the data set -> its permission; a source and a set's name that mean one set fit."""
     granted: dict[str, Permission] = {}
     for permission in permissions:
         name = permission.source
-        known = find_terms(name)
-        if name not in dataset.info.sources and known is not None:
-            name = known.short_name
-        elif name not in dataset.info.sources:
+        of_it = [source for source in dataset.info.sources if _set_of(source) == _set_of(name)]
+        if not of_it:
             raise UserError(
-                f"there is a permission for {name!r}, which is no source"
-                f"{nearest(name, [*dataset.info.sources, *(s.short_name for s in known_sets())])}",
+                f"there is a permission for {name!r}, which is no source of this data set"
+                f"{nearest(name, dataset.info.sources)}",
                 where=f"permission {permission.name!r}",
                 expected="one of " + ", ".join(dataset.info.sources),
+                do="mend `source` in the file, or leave the permission out",
             )
-        if name in granted:
-            raise UserError(
-                f"there are two permissions for {name!r}: {granted[name].name!r} and "
-                f"{permission.name!r}",
-                do="give the one that holds, or write one file that names both documents",
-            )
-        granted[name] = permission
+        for source in of_it:
+            if source in granted:
+                raise UserError(
+                    f"there are two permissions for {source!r}: {granted[source].name!r} and "
+                    f"{permission.name!r}",
+                    do="give the one that holds, or write one file that names both documents",
+                )
+            granted[source] = permission
     return granted
+
+
+def _set_of(name: str) -> str:
+    """Short name of the set that a name means; the name itself where nobody knows it."""
+    known = find_terms(name)
+    return name if known is None else known.short_name
 
 
 def _terms(dataset: Dataset, source: str, permission: Permission | None) -> Terms:

@@ -17,7 +17,7 @@ from hqdata.hub.croissant import croissant
 from hqdata.hub.examples import example_pictures
 from hqdata.hub.licences import Decision, What
 from hqdata.hub.names import CARD_FILE, CERTIFICATE_FILE, CROISSANT_FILE, RECIPE_FILE
-from hqdata.hub.recipe_file import recipe_bytes
+from hqdata.hub.recipe_file import recipe_bytes, removes_the_same
 from hqdata.hub.seal import sealed
 from hqdata.shards.dataset import Dataset
 from hqdata.shards.names import TIMM_FILE
@@ -144,13 +144,15 @@ def make_plan(
         certificate_covers=certificate.covers if certificate else "exactly",
         without_certificate=without_certificate,
         examples=tuple((path, Path(path).stem) for path in pictures),
+        certificate_faults=certificate.faults if certificate else (),
     )
     shards = tuple(Planned(s.path, s.num_bytes, s.sha256) for s in info.shards)
     small = dict(manifest.files())
+    by_it = removes_the_same(certificate.report if certificate else None, info)
     if what == "manifest":
         shards = ()
         small.pop(TIMM_FILE)  # it names shards, and there are none
-    if (recipe := recipe_bytes(info)) is not None:
+    if (recipe := recipe_bytes(info, with_certificate=by_it)) is not None:
         small[RECIPE_FILE] = recipe
     if certificate is not None:
         small[CERTIFICATE_FILE] = certificate.data

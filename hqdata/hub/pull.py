@@ -20,7 +20,16 @@ from hqdata.build.folder import (
 from hqdata.build.work import sidecar_path
 from hqdata.errors import CancelledError, DatasetError, UserError
 from hqdata.files import no_room, sha256_file, sha256_of, write_whole
-from hqdata.hub.download import Job, Snapshot, fetch, is_there, open_snapshot, total_bytes
+from hqdata.hub.download import (
+    Job,
+    Snapshot,
+    fetch,
+    is_there,
+    open_snapshot,
+    remove_if_empty,
+    remove_parts,
+    total_bytes,
+)
 from hqdata.hub.names import CARD_FILE, CERTIFICATE_FILE, CROISSANT_FILE, RECIPE_FILE
 from hqdata.hub.remote import Hub, check_repo_id
 from hqdata.hub.remote_manifest import hold_against_listing, read_remote_info
@@ -40,6 +49,9 @@ if TYPE_CHECKING:
 
 MAX_TABLE_BYTES = 4 * 2**30
 MAX_BESIDE_BYTES = 256 * 2**20
+
+MANIFEST = "manifest"
+"""Folder in which the tables of all of a data set are kept until the pull is done."""
 
 _BESIDE = (CARD_FILE, CROISSANT_FILE, CERTIFICATE_FILE, RECIPE_FILE)
 """What lies beside a data set on the Hub and comes along."""
@@ -124,7 +136,7 @@ def pull(
         listed = snapshot.files([DATASET_FILE, SAMPLES_FILE, PROBLEMS_FILE, *_BESIDE])
         info = read_remote_info(snapshot, listed)
         keep = choose(info, options.include, options.exclude)
-        hold_against_listing(snapshot, info, out)
+        hold_against_listing(snapshot, info, listed, out)
         with claim(out):
             remove_temporaries(out)
             work = _Pull(snapshot, out, options, reporter, tell)
@@ -180,7 +192,7 @@ class _Pull:
         left_out = tuple(source for source in info.sources if source not in keep)
         self.put_beside(_BESIDE_A_PART if left_out else _BESIDE, listed)
         publish_manifest(self.out, manifest.files())
-        shutil.rmtree(self.state, ignore_errors=True)
+        self.tidy(jobs, is_all=not left_out)
         return PullResult(
             taken,
             self.snapshot.url,
@@ -195,7 +207,7 @@ class _Pull:
         self, info: DatasetInfo, keep: list[str], listed: Mapping[str, RepoFile]
     ) -> Manifest:
         """The manifest of the sources that are wanted, from the verified files of all of them."""
-        folder = self.state / "manifest"
+        folder = self.state / MANIFEST
         folder.mkdir(parents=True, exist_ok=True)
         digests = {SAMPLES_FILE: info.samples_sha256, PROBLEMS_FILE: info.problems_sha256}
         for name, digest in digests.items():
@@ -226,12 +238,21 @@ class _Pull:
         return whole(dataset) if everything else subset(dataset, keep)
 
     def refuse_to_shrink(self, taken: DatasetInfo) -> None:
-        """Keeps a complete data set from being replaced by less of the same."""
+        """Keeps a data set from being replaced by another, a complete one by less of the same."""
         try:
             before = read_info(self.out)
         except DatasetError:
             return
-        if not before.complete or self.options.prune:
+        if self.options.prune:
+            return
+        if before.name != taken.name:
+            raise UserError(
+                f"the folder holds another data set, {before.name!r}, and the one on the Hub is "
+                f"{taken.name!r}",
+                where=self.out,
+                do="choose another --out, or replace the data set with --prune",
+            )
+        if not before.complete:
             return
         for source, splits in taken.sources.items():
             for split, counts in splits.items():
@@ -281,6 +302,19 @@ class _Pull:
         costly_first = sorted(jobs, key=lambda job: (-job.num_bytes, job.path))
         in_threads(work, costly_first, workers=self.options.workers, reporter=self.reporter)
         self.reporter.finish()
+
+    def tidy(self, jobs: list[Job], *, is_all: bool) -> None:
+        """Removes what is no longer needed to go on.
+
+        What has arrived of sources that this pull leaves out is kept for one that takes them.
+        """
+        if is_all:
+            shutil.rmtree(self.state, ignore_errors=True)
+            return
+        shutil.rmtree(self.state / MANIFEST, ignore_errors=True)
+        remove_parts(jobs, self.parts)
+        remove_if_empty(self.parts)
+        remove_if_empty(self.state)
 
     def put_beside(self, names: Collection[str], listed: Mapping[str, RepoFile]) -> None:
         """Puts the card and its like beside the data set, but never over a file of the user's."""

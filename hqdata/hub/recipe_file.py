@@ -47,10 +47,10 @@ def recipe_bytes(info: DatasetInfo, *, with_certificate: bool = True) -> bytes |
         remove = f" --remove {CERTIFICATE_FILE}"
     elif info.removed is not None:
         number = info.removed.num_keys
+        images = f"{number:,} image" + ("" if number == 1 else "s")
         but = (
-            f", and {number:,} image{'' if number == 1 else 's'} more\n# which this data set leaves "
-            f"out because a search for overlap named them: see `{where_removed(info)}` in\n"
-            f"# {DATASET_FILE}"
+            f", and {images} more that this data set\n# leaves out because a search for overlap "
+            f"named them: `{where_removed(info)}` in {DATASET_FILE} names\n# what was left out"
         )
     head = _HEAD.format(digest=info.digest, file=RECIPE_FILE, remove=remove, but=but)
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)

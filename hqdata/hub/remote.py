@@ -24,6 +24,9 @@ WORTH_ANOTHER_TRY = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses that pass by themselves."""
 
 MAX_TRIES = 6
+PATIENCE = 120.0
+"""Seconds after which no new try is begun: the client has tries of its own within each of these."""
+
 LONGEST_WAIT = 900.0
 """Seconds that the Hub may ask for; with more, it is better to come back later."""
 
@@ -70,17 +73,19 @@ def without_secrets(text: str) -> str:
 
 
 def check_repo_id(repo_id: str) -> str:
-    """The name of a repository on the Hub, if it can be one.
+    """The name of a data set's repository on the Hub; the address of its page is taken, too.
 
     Raises:
         UserError: it is no `owner/name`.
     """
+    repo_id = re.sub(r"^(https?://[^/]+/)?datasets/", "", repo_id.rstrip("/"))
     parts = repo_id.split("/")
     fits = _REPO_ID.fullmatch(repo_id) and max(map(len, parts)) <= 96
     if not fits or "--" in repo_id or ".." in repo_id or repo_id.endswith((".git", ".ipynb")):
         raise UserError(
             f"{repo_id!r} cannot name a data set on the Hub",
-            expected="owner/name of letters, digits, '-', '_' and '.', e.g. me/hqseg-44k",
+            expected="owner/name of letters, digits, '-', '_' and '.', at most 96 of each and not "
+            "ending in '.git', e.g. me/hqseg-44k",
         )
     return repo_id
 
@@ -102,6 +107,7 @@ class Hub:
         token: str | None = None,
         tell: Callable[[str], None] = lambda line: None,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Asks nothing of the Hub yet.
 
@@ -110,20 +116,33 @@ class Hub:
             token: None: from the Hub's usual places, which may have none.
             tell: is given a line about each failure that is tried again.
             sleep: waits so many seconds.
+            clock: tells seconds.
+
+        Raises:
+            UserError: a token or an address that cannot be one.
         """
         import huggingface_hub
+        import huggingface_hub.utils.logging  # adds its own way of telling when it is imported
         from huggingface_hub.utils.tqdm import disable_progress_bars
 
         disable_progress_bars()  # its bars would stand across ours
-        _hear_warnings(tell)
-        self._tell, self._sleep = tell, sleep
+        self._tell, self._sleep, self._clock = tell, sleep, clock
         self._token = token or huggingface_hub.get_token()
         if self._token:
             _tokens.add(self._token)
+            if not re.fullmatch(r"[\x21-\x7e]+", self._token):
+                raise UserError("the token has a character in it that no token has", do=_TOKEN_HELP)
         self.api = huggingface_hub.HfApi(
             endpoint=endpoint, token=self._token or False, library_name="hqdata"
         )
         self.endpoint = str(self.api.endpoint)
+        if not self.endpoint.startswith(("http://", "https://")):
+            raise UserError(
+                f"{self.endpoint!r} is no address of a Hub",
+                where="HF_ENDPOINT",
+                expected="one that begins with https://",
+            )
+        _hear_warnings(tell)
 
     @property
     def has_token(self) -> bool:
@@ -148,6 +167,7 @@ class Hub:
             HubUnreachableError: it did not answer after several tries.
             OSError: a failure of this machine's.
         """
+        began = self._clock()
         for attempt in range(1, MAX_TRIES + 1):
             try:
                 return function(*args, **settings)
@@ -163,7 +183,8 @@ class Hub:
                 if response is not None and not _may_pass(error, response):
                     raise explain(error, response, what, self.endpoint, self.has_token) from error
                 wait = waiting_time(response, attempt)
-                if attempt == MAX_TRIES or wait > LONGEST_WAIT:
+                enough = attempt == MAX_TRIES or self._clock() - began > PATIENCE
+                if enough or wait > LONGEST_WAIT:
                     raise _gave_up(error, response, what, self.endpoint, attempt, wait) from error
                 self._tell(f"{what}: {_short(error, response)}; trying again in {wait:.0f} s")
                 self._sleep(wait)
@@ -223,17 +244,21 @@ def _may_pass(error: BaseException, response: _Response) -> bool:
     return response.status_code in WORTH_ANOTHER_TRY or bool(damaged)
 
 
+_OF_THE_NETWORK = re.compile(
+    r"(?i)network|connect|timed? ?out|reset|reqwest|dns|client has been closed"
+)
+"""Words of a failure of the network. The client closes its connections, those of its other threads
+too, when one of them fails.
+"""
+
+
 def _is_lost_connection(error: BaseException) -> bool:
     return any(
         isinstance(each, (ConnectionError, TimeoutError))
         # The HTTP library has had several names; its failures have one base.
         or any(base.__name__ == "TransportError" for base in type(each).__mro__)
         # What the library for the Hub's own storage says of the network is a RuntimeError.
-        or (
-            isinstance(each, RuntimeError)
-            and re.search(r"(?i)network|connect|timed? ?out|reset|reqwest|dns", str(each))
-            is not None
-        )
+        or (isinstance(each, RuntimeError) and _OF_THE_NETWORK.search(str(each)) is not None)
         for each in _chain(error)
         if type(each).__name__ != "OfflineModeIsEnabled"
     )
@@ -265,7 +290,7 @@ def explain(
     """The words for an answer that will not change by itself."""
     status, said = response.status_code, said_by_hub(error, response)
     code = str(response.headers.get("X-Error-Code", ""))
-    detail = f"{what}: the Hub answers {status}" + (f", {said!r}" if said else "")
+    detail = f"{what}: the Hub answers {status}" + (f": {said}" if said else "")
     if re.search(r"(?i)storage|quota|payment|billing|upgrade", said) and status in (402, 403, 413):
         do = "free some storage of the account, or choose another owner with --repo owner/name"
     elif code == "GatedRepo":
@@ -275,7 +300,10 @@ def explain(
     elif status == 401:
         do = "the token is not valid or has expired: " + _TOKEN_HELP
     elif status == 403:
-        do = "the token may not do this: it needs write access to this repository; " + _TOKEN_HELP
+        do = (
+            "the token may not do this: it has to be of an account that may, and to allow it; "
+            + _TOKEN_HELP
+        )
     elif status == 404 or code == "RepoNotFound":
         do = "look at the name; a private repository is shown only to those who may read it" + (
             "" if has_token else ", and there is no token: " + _TOKEN_HELP

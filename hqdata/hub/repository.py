@@ -36,12 +36,12 @@ class Repository:
     created: datetime.date | None
 
 
-def ensure_repository(plan: PushPlan, hub: Hub, tell: Callable[[str], None]) -> Repository:
-    """Finds the repository, or makes a private one, and gates it if the licences ask for that.
+def user_of(hub: Hub) -> str:
+    """Whose token it is.
 
     Raises:
-        UserError: there is no token, or the repository is public and these pictures may not be.
-        HubError: the Hub refuses, or does not keep what it was asked for.
+        UserError: there is none.
+        HubError: it is not valid, or the Hub cannot be reached.
     """
     if not hub.has_token:
         raise UserError(
@@ -49,7 +49,17 @@ def ensure_repository(plan: PushPlan, hub: Hub, tell: Callable[[str], None]) -> 
             where=hub.endpoint,
             do="log in with `hf auth login`, or set HF_TOKEN to a token with write access",
         )
-    user = str(hub.call("asking whose token it is", hub.api.whoami).get("name", ""))
+    return str(hub.call("asking whose token it is", hub.api.whoami).get("name", ""))
+
+
+def ensure_repository(plan: PushPlan, hub: Hub, tell: Callable[[str], None]) -> Repository:
+    """Finds the repository, or makes a private one, and gates it if the licences ask for that.
+
+    Raises:
+        UserError: there is no token, or the repository is public and these pictures may not be.
+        HubError: the Hub refuses, or does not keep what it was asked for.
+    """
+    user = user_of(hub)
     found = _look(plan, hub, user)
     if found is None:
         hub.call(
@@ -111,7 +121,7 @@ def _gated(
             do="gate it in its settings, and run the same command again",
         )
     tell(
-        "people have to ask for access: the repository is gated"
+        "the repository is gated: whoever it is ever shown to has to ask for the files"
         if found.gated
         else "note: it is private, but the Hub does not gate it"
     )

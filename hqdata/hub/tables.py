@@ -60,7 +60,9 @@ def plan_lines(plan: PushPlan) -> Iterator[str]:
     if plan.what == "manifest":
         yield "pictures: none; names, digests and figures may always be published"
     seen = "private, shown to its owner only" if decision.private else "public"
-    gated = "; gated: people have to ask for access" if decision.gated else ""
+    gated = (
+        "; gated: whoever it is ever shown to has to ask for the files" if decision.gated else ""
+    )
     yield f"visibility: {seen}{gated}"
     yield f"overlap certificate: {certificate_words(plan.certificate)}"
     yield f"digest {plan.digest}, tag {plan.tag}"
@@ -85,5 +87,6 @@ def certificate_words(certificate: Certificate | None) -> str:
     of = (
         "" if certificate.covers == "exactly" else ", of the larger data set that this is a part of"
     )
-    part = "; counts of the sets were held against nothing" if certificate.report.subset else ""
+    part = "; made with --subset: the sets may be parts of themselves"
+    part = part if certificate.report.subset else ""
     return f"clean against {sets}{of}{part}"

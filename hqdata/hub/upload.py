@@ -62,23 +62,23 @@ def upload(
         todo, stale = differing(plan.files, held, plan.root), stale_files(plan.files, held, ours)
         if not todo and not stale:
             return num_sent, bytes_sent
-        there = plan.num_bytes - sum(file.num_bytes for file in todo)
-        if there:
+        if len(todo) < len(plan.files):
             tell(f"{len(plan.files) - len(todo)} of {len(plan.files)} files are there already")
-        progress.start("uploading", plan.num_bytes, "MiB")
+        to_send, sent = sum(file.num_bytes for file in todo), 0
+        progress.start("uploading", to_send, "MiB")
         for group in groups_of([file for file in todo if file.data is None]):
             _require(group, plan.root)
             send = partial(_send_shards, plan, hub, request, group)
-            _in_background(send, partial(progress.update, there))
-            there += sum(file.num_bytes for file in group)
+            _in_background(send, partial(progress.update, sent))
+            sent += sum(file.num_bytes for file in group)
         small = [file for file in todo if file.data is not None]
         if small or stale:
             send = partial(_send_small_files, plan, hub, request, small, stale)
-            _in_background(send, partial(progress.update, there))
-        progress.update(plan.num_bytes)
+            _in_background(send, partial(progress.update, sent))
+        progress.update(to_send)
         progress.finish()
         num_sent += len(todo)
-        bytes_sent += sum(file.num_bytes for file in todo)
+        bytes_sent += to_send
         held = list_files(hub, plan.repo_id, request.revision)
     wrong = differing(plan.files, held, plan.root)
     name = wrong[0].path if wrong else stale_files(plan.files, held, ours)[0]

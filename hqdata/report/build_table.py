@@ -6,14 +6,18 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from rich.table import Table
+from rich.text import Text
 
 from hqdata.problems import Problem, ProblemKind
 from hqdata.shards.dataset import DatasetInfo
 
 
 def composition(info: DatasetInfo) -> Table:
-    """Built beside expected samples, a row a split and one for the total."""
-    table = Table("source", "split", title=info.name)
+    """Built beside expected samples, a row a split and one for the total.
+
+    Names may come from somebody else: they are shown as they are, and never as markup.
+    """
+    table = Table("source", "split", title=Text(info.name, style="table.title"))
     for name in ("built", "expected", "rejected", "dropped"):
         table.add_column(name, justify="right")
     table.add_column("")
@@ -23,8 +27,8 @@ def composition(info: DatasetInfo) -> Table:
         for split, counts in splits.items():
             expected = "any" if counts.expected is None else f"{counts.expected:,}"
             table.add_row(
-                source,
-                split,
+                Text(source),
+                Text(split),
                 f"{counts.built:,}",
                 expected,
                 f"{counts.rejected:,}" if counts.rejected else "",
@@ -64,5 +68,7 @@ def problem_summary(problems: Iterable[Problem], *, examples: int = 3) -> Table:
         shown = [f"{p.image or p.mask}: {p.message}".lstrip(": ") for p in group[:examples]]
         if len(group) > examples:
             shown.append("…")
-        table.add_row(kind.value, f"{source} {split}", f"{len(group):,}", "\n".join(shown))
+        table.add_row(
+            kind.value, Text(f"{source} {split}"), f"{len(group):,}", Text("\n".join(shown))
+        )
     return table

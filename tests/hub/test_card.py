@@ -20,12 +20,13 @@ from markdown_it import MarkdownIt
 
 from hqdata.hub.card import CardFacts, render_card
 from hqdata.hub.card_head import MIXED_LICENCE, head_of
+from hqdata.hub.certificate import faults_of
 from hqdata.hub.configs import configs_of
 from hqdata.hub.licences import NO_ADVICE, Decision, Terms, terms_of
 from hqdata.hub.markdown import block, code, link, table, text
 from hqdata.hub.permission import Permission
 from hqdata.overlap.report import OverlapReport, Recall, Unread
-from hqdata.shards.dataset import Dataset, Dropped, SplitCounts
+from hqdata.shards.dataset import Dataset, Dropped, Removed, SplitCounts
 from support.hub import fake_hub
 from support.hub.cards import check_card
 from support.published import certificate, facts, own, stand_in, terms
@@ -231,6 +232,48 @@ class TestBody:
         found = section(render_card(facts(mine, what="manifest")), "Rebuild it")
         assert "`a`, `b` are folders of the publisher's own" in found
 
+    def test_what_a_search_kept_out_stays_out_of_a_rebuild(self, drawn: Dataset) -> None:
+        def rebuild(report: OverlapReport | None) -> str:
+            made = facts(drawn, what="manifest", certificate=report)
+            gone = {"report_sha256": "a" * 64, "dataset_digest": "b" * 64}
+            removed = Removed(**gone, num_keys=1, keys=("duts-x",))
+            info = made.info.model_copy(update={"removed": removed})
+            card = render_card(replace(made, manifest=replace(made.manifest, info=info)))
+            assert "`removed.keys` in `dataset.json` names it" in section(
+                card, "How it was built and checked"
+            )
+            return section(card, "Rebuild it")
+
+        clean = certificate(drawn, removed=("duts-x",))
+        assert "--out shards/ --remove overlap.json\n" in rebuild(clean)
+        # Without the report, or by one that names more, the build would be of another data set.
+        more = clean.model_copy(update={"verdict": "overlap", "pairs": (pair("duts-y"),)})
+        for report in (None, more):
+            found = rebuild(report)
+            assert "--remove" not in found and "This builds 1 image more" in found
+            assert "`removed.keys` in `dataset.json` names" in found
+
+    def test_folders_called_like_a_set_are_folders_all_the_same(self, tmp_path: Path) -> None:
+        found = section(
+            render_card(facts(own(tmp_path, {"ecssd": 1}), what="manifest")), "Rebuild it"
+        )
+        assert "`ecssd` are folders of the publisher's own" in found
+
+    def test_a_data_set_without_a_sample_has_a_card(self, mine: Dataset) -> None:
+        made = facts(mine)
+        info = made.info.model_copy(update={"shards": (), "num_samples": 0})
+        manifest = replace(made.manifest, info=info)
+        card = render_card(replace(made, manifest=manifest, rows=made.rows.slice(0, 0)))
+        assert "0 images" in card and "configs" not in head(card)
+        assert check_card(card) == ([], [])
+
+    def test_what_was_compared_after_the_upload(self, mine: Dataset) -> None:
+        for what in ("all", "manifest"):
+            card = render_card(facts(mine, what=what))  # type: ignore[arg-type]
+            found = section(card, "How it was built and checked")
+            assert "large ones by size and SHA-256, small ones, which git keeps, by size" in found
+            assert "SHA-256 of every file" not in card and "compared with its SHA-256;" not in card
+
     def test_how_it_was_built(self, mine: Dataset) -> None:
         found = section(render_card(facts(mine)), "How it was built and checked")
         assert f"Digest `{mine.info.digest}`" in found and "seed 0, up to 2 samples" in found
@@ -276,8 +319,9 @@ class TestProof:
         assert card.index("**No overlap certificate.**") < card.index("\n## ")
 
     def shown(self, dataset: Dataset, report: OverlapReport, **changes: Any) -> str:
+        faults = faults_of(report, dataset.info)
         return body(
-            render_card(facts(dataset, certificate=report, without_certificate=False, **changes))
+            render_card(facts(dataset, certificate=report, certificate_faults=faults, **changes))
         )
 
     def test_a_clean_one_is_told_in_full(self, mine: Dataset) -> None:
@@ -293,13 +337,36 @@ class TestProof:
         ):
             assert told in card
 
+    def test_a_clean_one_is_one_even_where_none_was_asked_for(self, mine: Dataset) -> None:
+        assert "WARNING" not in self.shown(mine, certificate(mine), without_certificate=True)
+
+    def test_what_is_wrong_with_one_is_named(self, mine: Dataset) -> None:
+        searched = certificate(mine).evaluation[0].model_copy(update={"set": "folder:x|*y*"})
+        card = self.shown(mine, certificate(mine, evaluation=(searched,)))
+        assert "no certificate for this data set: it did not search coift/all." in card
+        card = self.shown(mine, certificate(mine, dataset_digest="0" * 64))
+        assert "**Not proven clean.**" in card and "it is of another data set, 000000" in card
+
+    def test_one_that_looked_for_duplicates_proves_nothing_else(self, mine: Dataset) -> None:
+        twice = pair("a-one", set="within", name="a-two")
+        for report in (
+            certificate(mine, within=True),
+            certificate(mine, within=True, verdict="overlap", pairs=(twice,)),
+        ):
+            card = self.shown(mine, report)
+            assert "**Not proven clean.**" in card and "in an evaluation set" not in card
+            assert "it looks for duplicates inside the data set" in card
+            assert "no evaluation set was searched" in card
+
     def test_one_of_a_larger_data_set_says_so(self, mine: Dataset) -> None:
         card = self.shown(mine, certificate(mine), exclude=["a"])
         assert f"a larger data set (5 images, digest `{mine.info.digest}`)" in card
 
     def test_overlap_and_doubt_stand_on_top(self, mine: Dataset) -> None:
         bad = certificate(mine, verdict="overlap", pairs=(pair("a-one"), pair("a-one", name="y")))
-        assert "**Overlap.** The search found 1 image in an evaluation set" in self.shown(mine, bad)
+        card = self.shown(mine, bad)
+        assert "**Overlap.** The search found 1 image in an evaluation set" in card
+        assert "It is no certificate: it found overlap" in card
         doubt = certificate(
             mine,
             verdict="incomplete",

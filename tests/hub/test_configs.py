@@ -139,6 +139,9 @@ class TestSplits:
         found = by_name(info_of({("a", "train"): [0, 0], ("b", "train"): [1]}))
         assert list(found) == ["default", "b"]
 
+    def test_a_data_set_without_a_sample_has_none(self) -> None:
+        assert configs_of(info_of({("a", "train"): [0]})) == configs_of(info_of({})) == ()
+
 
 names = st.from_regex(r"[a-z0-9][a-z0-9_]{0,5}", fullmatch=True)
 

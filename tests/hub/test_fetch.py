@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import random
@@ -214,6 +215,41 @@ def test_it_goes_on_in_the_middle_of_an_archive(fetcher: Fetcher) -> None:
     statuses = [s.status for s in fetcher.server.requests[before:] if "/cdn/" in s.path]
     assert statuses == [206]
     assert fetcher.files() == {"DIS5K.zip": ARCHIVES["DIS5K.zip"]}
+
+
+def test_what_has_come_of_another_archive_is_kept(fetcher: Fetcher) -> None:
+    fetcher.server.faults.add("GET", "/cdn/", cut_body())
+    fetcher.server.faults.add("GET", "/cdn/", drop(), times=None)
+    with pytest.raises(HubUnreachableError):
+        fetcher("DIS5K.zip")
+    fetcher.server.faults.clear()
+    fetcher("cascade_psp.zip")
+    assert look(fetcher.release, fetcher.data_root, only=["DIS5K.zip"]).bytes_to_come == 150_000
+    fetcher()
+    assert fetcher.server.requests[-1].status == 206
+    assert fetcher.files() == ARCHIVES
+    assert not (fetcher.data_root / STATE).exists()
+
+
+def test_what_failed_before_anything_came_leaves_no_folder(fetcher: Fetcher) -> None:
+    fetcher.server.faults.add("GET", "/resolve/", drop(), times=None)
+    with pytest.raises(HubUnreachableError):
+        fetcher("DIS5K.zip")
+    assert not (fetcher.data_root / STATE).exists()
+
+
+def test_a_lock_that_was_just_removed_holds_nobody_out(
+    fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process ends between this one's opening of the lock and its locking."""
+
+    def late(handle: object, how: int) -> None:
+        (fetcher.data_root / STATE / "lock").unlink()
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(BusyError):
+        fetcher()
+    assert fetcher.files() == {}
 
 
 def test_what_stays_wrong_is_not_put_in_place(fetcher: Fetcher) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -194,6 +195,23 @@ class TestTermsOfASource:
         assert [t.source for t in terms_of(dataset, ["c", "a"], [])] == ["a", "c"]
 
 
+class TestNothingToPublish:
+    def test_without_a_sample_it_says_so(self, tmp_path: Path) -> None:
+        dataset = own(tmp_path, {"a": 1})
+        empty = replace(dataset, samples=dataset.samples.slice(0, 0))
+        with pytest.raises(UserError) as caught:
+            terms_of(empty, ["a"], [granted("slip")])
+        assert caught.value.what == "there is nothing to publish: the data set has no samples"
+        assert "problems.jsonl" in (caught.value.do or "")
+
+    def test_nor_of_the_sources_that_are_left(self, tmp_path: Path) -> None:
+        dataset = own(tmp_path, {"a": 1, "b": 1})
+        part = replace(dataset, samples=dataset.samples.slice(0, 1))
+        assert [t.source for t in terms_of(part, ["a", "b"], [])] == ["a", "b"]
+        with pytest.raises(UserError, match="nothing to publish: no samples are of b"):
+            terms_of(part, ["b"], [])
+
+
 class TestPermissions:
     def test_a_permission_widens(self) -> None:
         found = terms("dis", "refuse", permission=granted(allows="private"))
@@ -207,10 +225,34 @@ class TestPermissions:
         found = the_terms(dataset, granted("DIS5K", "private-gated"))
         assert found.audience == "private-gated" and found.permission is not None
 
-    def test_of_a_source_that_is_left_out_it_does_no_harm(self, tmp_path: Path) -> None:
-        assert the_terms(build_under(tmp_path, "wires", "MIT"), granted("dis")).permission is None
+    @pytest.mark.parametrize(
+        ("source", "name"),
+        [("sa1b_44k", "sa1b"), ("sa1b_44k", "SA-1B"), ("sa1b", "sa1b_44k"), ("dis_5k", "dis")],
+    )
+    def test_a_source_may_have_any_name_of_the_set_too(
+        self, tmp_path: Path, source: str, name: str
+    ) -> None:
+        dataset = build_under(tmp_path, source, "not-stated")
+        assert the_terms(dataset).audience == "refuse"
+        assert the_terms(dataset, granted(name)).audience == "private"
 
-    def test_of_a_source_that_nobody_knows_it_is_a_slip(self, tmp_path: Path) -> None:
+    def test_it_is_for_every_source_of_its_set_and_no_other(self, tmp_path: Path) -> None:
+        dataset = own(tmp_path, {"sa1b": 1, "sa_1b": 1, "wires": 1, "dis": 1})
+        found = terms_of(dataset, ["sa1b", "sa_1b", "wires", "dis"], [granted("sa1b_44k")])
+        assert [t.source for t in found if t.permission is not None] == ["sa1b", "sa_1b"]
+
+    def test_of_a_source_that_is_left_out_it_does_no_harm(self, tmp_path: Path) -> None:
+        dataset = own(tmp_path, {"dis": 1, "wires": 1})
+        (found,) = terms_of(dataset, ["wires"], [granted("dis5k")])
+        assert found.permission is None
+
+    @pytest.mark.parametrize("name", ["dis", "sa1b", "somebody", "Wires"])
+    def test_of_no_source_of_the_data_set_it_is_a_slip(self, tmp_path: Path, name: str) -> None:
+        with pytest.raises(UserError, match=f"'{name}', which is no source of this data") as caught:
+            the_terms(build_under(tmp_path, "wires", "MIT"), granted(name))
+        assert "'letter'" in str(caught.value) and "one of wires" in str(caught.value)
+
+    def test_a_name_that_is_nearly_one_is_shown(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"'wire'.*did you mean 'wires'"):
             the_terms(build_under(tmp_path, "wires", "MIT"), granted("wire"))
 

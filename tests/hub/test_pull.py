@@ -241,13 +241,41 @@ class TestWhatIsNoDataSet:
     def test_a_manifest_without_pictures_says_how_to_build_them(
         self, puller: Puller, dataset: Dataset
     ) -> None:
-        shards = {shard.path for shard in dataset.info.shards}
-        small = {n: d for n, d in files_of(dataset).items() if n not in shards}
-        put(puller.server, REPO, small)
+        put(puller.server, REPO, small_files(dataset))
         with pytest.raises(UserError, match="no pictures") as caught:
             puller()
         assert "hqdata build --recipe recipe.yaml" in str(caught.value)
+        commit = puller.server.repo(REPO).branches["main"]
+        assert f"with recipe.yaml from {puller.server.endpoint}/datasets/{REPO}/tree/{commit}" in (
+            caught.value.do or ""
+        )
         assert not puller.out.exists()
+
+    def test_of_folders_without_a_recipe_it_promises_no_build(
+        self, puller: Puller, dataset: Dataset
+    ) -> None:
+        put(puller.server, REPO, small_files(dataset, "recipe.yaml"))
+        with pytest.raises(UserError, match="no pictures") as caught:
+            puller()
+        assert "hqdata build" not in str(caught.value)
+        assert "ask its owner: there is no recipe.yaml" in str(caught.value)
+
+    def test_a_report_is_named_only_where_it_lies_there(
+        self, puller: Puller, dataset: Dataset
+    ) -> None:
+        gone = {"report_sha256": "a" * 64, "dataset_digest": "b" * 64}
+        text = sealed(dataset.info, removed={**gone, "num_keys": 2, "keys": ["cups-a", "cups-b"]})
+        put(puller.server, REPO, {**small_files(dataset), "dataset.json": text})
+        with pytest.raises(UserError, match="no pictures") as caught:
+            puller()
+        assert " --remove overlap.json\n" in str(caught.value)
+        assert "with recipe.yaml and overlap.json from" in str(caught.value)
+        put(puller.server, REPO, {**small_files(dataset, "overlap.json"), "dataset.json": text})
+        with pytest.raises(UserError, match="no pictures") as caught:
+            puller()
+        assert "overlap.json" not in str(caught.value)
+        assert "less 2 that it leaves out" in str(caught.value)
+        assert "see removed.keys in dataset.json" in str(caught.value)
 
     @pytest.mark.parametrize(
         ("sources", "command"),
@@ -269,6 +297,23 @@ class TestWhatIsNoDataSet:
         with pytest.raises(UserError) as caught:
             puller()
         assert command in str(caught.value)
+        other = sealed(
+            dataset.info,
+            **{**changes, "recipe": {**recipe, "seed": 1}},
+            shards=shards,
+            num_samples=shards[0]["num_samples"],
+        )
+        put(
+            puller.server, REPO, {**small, "dataset.json": other, "recipe.yaml": b"name: hqseg-44k"}
+        )
+        with pytest.raises(UserError, match=r"build --recipe recipe\.yaml --data"):
+            puller()
+
+
+def small_files(dataset: Dataset, *without: str) -> dict[str, bytes]:
+    """The files of a data set without its shards."""
+    gone = {*without, *(shard.path for shard in dataset.info.shards)}
+    return {name: data for name, data in files_of(dataset).items() if name not in gone}
 
 
 def sealed(info: DatasetInfo, **changes: Any) -> bytes:
@@ -278,6 +323,10 @@ def sealed(info: DatasetInfo, **changes: Any) -> bytes:
     if "shards" in changes:
         made = made.model_copy(update={"digest": dataset_digest(made.shards)})
     return made.sealed().to_bytes()
+
+
+def _split(**changes: Any) -> dict[str, Any]:
+    return {"source": "cups", "split": "all", "expect": None, **changes}
 
 
 def _twice(info: DatasetInfo) -> dict[str, Any]:
@@ -294,6 +343,17 @@ class TestAManifestThatIsNotBelieved:
             (lambda info: {"schema_version": 99}, "schema version 99"),
             (lambda info: {"sources": {}}, "which is no source of it"),
             (_twice, "lists a shard twice"),
+            (lambda info: {"name": "[red]x"}, r"'\[red\]x' cannot name a recipe"),
+            (lambda info: {"name": "x\x1b[31m"}, r"'x\\x1b\[31m' cannot name a recipe"),
+            (lambda info: {"sources": {**info.sources, "[/]": {}}}, "cannot name a source"),
+            (lambda info: {"sources": {"../x": {}}}, r"'\.\./x' cannot name a source"),
+            (lambda info: {"sources": {"cups\n": {}}}, "cannot name a source"),
+            (lambda info: {"sources": {"cups": {"[b]": info.sources["cups"]["all"]}}}, "a split"),
+            (lambda info: {"image_ext": "exe"}, "its images are 'exe'"),
+            (lambda info: {"recipe": {}}, "does not say of which sources"),
+            (lambda info: {"recipe": {"splits": ["cups"]}}, "does not say of which sources"),
+            (lambda info: {"recipe": {"splits": [_split(source="x")]}}, "does not say of which"),
+            (lambda info: {"recipe": {"splits": [_split(expect="1")]}}, "does not say of which"),
         ],
     )
     def test_that_contradicts_itself(
@@ -323,6 +383,13 @@ class TestAManifestThatIsNotBelieved:
     ) -> None:
         put(puller.server, REPO, {**files_of(dataset), "dataset.json": text})
         with pytest.raises(DatasetError, match=message):
+            puller()
+
+    def test_that_no_build_writes(self, puller: Puller, dataset: Dataset) -> None:
+        text = files_of(dataset)["dataset.json"]
+        text = text.replace(b'"description": ""', rb'"description": "\ud800"')
+        put(puller.server, REPO, {**files_of(dataset), "dataset.json": text})
+        with pytest.raises(DatasetError, match="things in it that no build writes"):
             puller()
 
     def test_that_was_edited(self, puller: Puller, dataset: Dataset) -> None:
@@ -426,6 +493,29 @@ class TestOnTheWay:
         assert set(downloads(puller.server)[before:]) == came
         assert own_bytes(puller.out) == bytes_of(dataset.root)
 
+    def test_what_has_come_of_sources_that_are_left_out_is_kept(
+        self, puller: Puller, dataset: Dataset
+    ) -> None:
+        largest = max(dataset.info.shards, key=lambda shard: shard.num_bytes)
+        source = largest.path.partition("/")[0]
+        puller.server.faults.add("GET", f"/cdn/{largest.sha256}", cut_body())
+        puller.server.faults.add("GET", f"/cdn/{largest.sha256}", drop(), times=None)
+        with pytest.raises(HubUnreachableError):
+            puller(include=(source,), workers=1)
+        puller.server.faults.clear()
+        puller(exclude=(source,), prune=True)
+        assert [p.name for p in (puller.out / ".hqdata" / "hub").iterdir()] == ["parts"]
+        before = len(puller.server.requests)
+        puller()
+        asked = [s for s in puller.server.requests[before:] if largest.sha256 in s.path]
+        assert [s.status for s in asked] == [206]
+        assert own_bytes(puller.out) == bytes_of(dataset.root)
+        assert not (puller.out / ".hqdata" / "hub").exists()
+
+    def test_of_a_part_that_came_whole_nothing_stays(self, puller: Puller) -> None:
+        puller(include=("cups",))
+        assert not (puller.out / ".hqdata" / "hub").exists()
+
     def test_a_pull_over_a_data_set_leaves_none_until_it_is_done(
         self, puller: Puller, data: Path, tmp_path: Path
     ) -> None:
@@ -478,3 +568,14 @@ class TestOnTheWay:
             assert own_bytes(disk) == bytes_of(dataset.root)
         finally:
             subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_another_data_set_in_the_folder_does_not_make_room_by_itself(
+    puller: Puller, data: Path
+) -> None:
+    build_own(data, puller.out, list(COUNTS), name="mine", samples_per_shard=2)
+    before = bytes_of(puller.out)
+    with pytest.raises(UserError, match="holds another data set, 'mine'"):
+        puller()
+    assert bytes_of(puller.out) == before
+    assert puller(prune=True).info.name == "own"

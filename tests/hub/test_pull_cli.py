@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import signal
@@ -11,7 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from hqdata.problems import Problem, ProblemKind
+from hqdata.report.build_table import composition, problem_summary
 from hqdata.shards.dataset import Dataset
 from support.builds import REPOSITORY, build_own, bytes_of, command, heed_ctrl_c, own_sources
 from support.hub import FakeHub, fake_hub, rate_limited, slow, then
@@ -97,6 +101,19 @@ def test_what_was_pushed_comes_back(server: FakeHub, dataset: Dataset, out: Path
         assert (out / name).read_bytes() == pushed.read("main", name)
     assert run(server, "check", "--quick", out)[0] == 0
     assert not (out / "cups").exists()
+
+
+def test_names_are_shown_as_they_are(dataset: Dataset) -> None:
+    """A manifest is somebody else's: nothing in it is markup for the terminal."""
+    name = "[red]x[/red] [/] :boom:"
+    counts = dataset.info.sources["cups"]["all"]
+    info = dataset.info.model_copy(update={"name": name, "sources": {name: {f"a{name}": counts}}})
+    problem = Problem(name, name, name, "", ProblemKind.EMPTY_MASK, name)
+    console = Console(file=io.StringIO(), width=200)
+    with console.capture() as shown:
+        console.print(composition(info), problem_summary([problem]))
+    # Title, source and split; where, and file and words of the example.
+    assert shown.get().count(name) == 3 + 4
 
 
 def test_a_part_of_it(server: FakeHub, out: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from hqdata.errors import UserError
 from hqdata.hub.push import push
-from hqdata.hub.remote import HubError
+from hqdata.hub.remote import HubError, HubUnreachableError
 from hqdata.progress import Silent
 from hqdata.shards.dataset import Dataset
 from support.hub import (
@@ -151,3 +151,17 @@ class TestFaults:
     def test_somebody_elses_name_is_refused(self, server: FakeHub, dataset: Dataset) -> None:
         with pytest.raises(HubError, match="403"):
             run(server, dataset, repo_id="else/things")
+
+    def test_a_hub_that_goes_away_in_the_middle_is_one_message(
+        self, server: FakeHub, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The client closes its connections then, also under its other threads."""
+        monkeypatch.setattr("time.sleep", lambda seconds: None)
+        server.faults.add("PUT", STORE, drop(), times=None)
+        told: list[str] = []
+        with pytest.raises(HubUnreachableError, match="run the same command again"):
+            push(plan_of(dataset), connect(server, tell=told.append), reporter=Silent(), tell=print)
+        assert told
+        assert not [line for line in told if "Signature=" in line]
+        server.faults.clear()
+        assert run(server, dataset).state == "pushed"

@@ -104,7 +104,7 @@ def test_what_a_thread_of_the_client_met_is_found_behind_its_wrapping(hub: Hub) 
     wrapped.__cause__ = RefusedError(503)
     assert hub.call("uploading", Script(wrapped)) == "done"
     wrapped.__cause__ = RefusedError(403, "no")
-    with pytest.raises(HubError, match="answers 403, 'no'"):
+    with pytest.raises(HubError, match="answers 403: no"):
         hub.call("uploading", Script(wrapped))
 
 
@@ -136,7 +136,7 @@ def test_after_some_tries_it_is_enough(hub: Hub, ear: Ear) -> None:
     ("status", "message", "headers", "hint"),
     [
         (401, "Invalid credentials", {}, "not valid or has expired"),
-        (403, "you must use a write token", {}, "needs write access"),
+        (403, "you must use a write token", {}, "has to be of an account that may"),
         (403, "Private repository storage limit reached", {}, "free some storage"),
         (402, "payment required", {}, "free some storage"),
         (403, "ask", {"X_Error_Code": "GatedRepo"}, "ask for access"),
@@ -166,6 +166,52 @@ def test_a_fault_of_ours_is_not_dressed_up_as_the_hubs(hub: Hub) -> None:
         hub.call("asking", Script(FileNotFoundError("gone")))
 
 
+def test_there_is_an_end_to_patience(ear: Ear) -> None:
+    """The client has tried for half a minute before it gives up, each time."""
+    hours = iter(range(0, 10_000, 50))
+    hub = Hub(
+        endpoint="http://127.0.0.1:9",
+        token=TOKEN,
+        tell=ear.lines.append,
+        sleep=ear.waits.append,
+        clock=lambda: float(next(hours)),
+    )
+    script = Script(*(ConnectionError("no route") for _ in range(99)))
+    with pytest.raises(HubUnreachableError):
+        hub.call("uploading", script)
+    assert script.calls == 3
+
+
+def test_a_closed_client_is_a_lost_connection(hub: Hub) -> None:
+    """One thread of the client closes the connections of all when its own fails."""
+    wrapped = RuntimeError("Error while uploading 'x' to the Hub.")
+    wrapped.__cause__ = RuntimeError("Cannot send a request, as the client has been closed.")
+    assert hub.call("uploading", Script(wrapped)) == "done"
+
+
+@pytest.mark.parametrize("token", ["hf_ünïcode", "hf_with blank", "hf_\x00"])
+def test_what_cannot_be_a_token_is_told_before_it_is_sent(token: str) -> None:
+    with pytest.raises(UserError, match="character in it that no token has") as caught:
+        Hub(endpoint="http://127.0.0.1:9", token=token)
+    assert token not in str(caught.value)
+
+
+def test_what_cannot_be_an_address_is_told_before_it_is_asked() -> None:
+    with pytest.raises(UserError, match="no address of a Hub") as caught:
+        Hub(endpoint="garbage", token=TOKEN)
+    assert caught.value.where == "HF_ENDPOINT"
+
+
+def test_nobody_but_us_tells_of_the_clients_warnings(hub: Hub) -> None:
+    import huggingface_hub.file_download
+    import huggingface_hub.lfs
+
+    assert huggingface_hub.lfs and huggingface_hub.file_download  # they come when they are needed
+    logger = logging.getLogger("huggingface_hub")
+    assert not [handler for handler in logger.handlers if type(handler) is logging.StreamHandler]
+    assert not logger.propagate
+
+
 def test_the_clients_warnings_come_without_what_is_secret_in_them(hub: Hub, ear: Ear) -> None:
     logging.getLogger("huggingface_hub.utils").warning(
         "retrying PUT https://cdn/x/y?X-Amz-Signature=f00 with Authorization: Bearer %s", TOKEN
@@ -187,8 +233,8 @@ def test_other_secrets_are_hidden_too(secret: str) -> None:
 
 
 def test_a_token_of_any_form_is_hidden_once_it_is_in_use() -> None:
-    Hub(endpoint="http://127.0.0.1:9", token="my own hub's token")
-    assert without_secrets("with my own hub's token") == "with …"
+    Hub(endpoint="http://127.0.0.1:9", token="my-own-hub's-token")
+    assert without_secrets("with my-own-hub's-token") == "with …"
 
 
 def test_waiting_grows_and_ends() -> None:
@@ -205,6 +251,14 @@ def test_waiting_grows_and_ends() -> None:
 @pytest.mark.parametrize("name", ["me/hqseg-44k", "A/b", "a.b/c_d"])
 def test_names_of_repositories(name: str) -> None:
     assert check_repo_id(name) == name
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://huggingface.co/datasets/me/x", "datasets/me/x", "http://h:1/datasets/me/x/"],
+)
+def test_the_address_of_its_page_names_a_repository_too(address: str) -> None:
+    assert check_repo_id(address) == "me/x"
 
 
 @pytest.mark.parametrize(

@@ -60,3 +60,20 @@ def test_overlap_tells_of_every_edit_and_finds_the_plain_ones(folder: Path) -> N
 def test_overlap_says_that_there_are_no_photographs(tmp_path: Path) -> None:
     assert "no such folder" in overlap("--photos", tmp_path / "none").stderr
     assert "three are the least" in overlap("--photos", tmp_path).stderr
+
+
+@pytest.mark.slow
+def test_push_tells_of_both_and_of_their_ratio() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.push", "--mebibytes", "8", "--rounds", "1"],
+        cwd=REPOSITORY,
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode in (0, 1), done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.partition(":")[0] for line in lines[1:3]] == ["bare client", "hqdata push"]
+    rates = [float(line.split()[2]) for line in lines[1:3]]
+    assert float(lines[3].split()[1]) == pytest.approx(rates[1] / rates[0], abs=0.05)

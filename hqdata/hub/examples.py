@@ -12,10 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from hqdata.codecs import CodecError
-from hqdata.errors import DatasetError
-from hqdata.report.thumbs import choose_examples
-from hqdata.shards.check import decode_image, decode_mask
+from hqdata.report.thumbs import choose_examples, decoded
 from hqdata.shards.dataset import Dataset
 from hqdata.shards.names import Row
 
@@ -62,15 +59,7 @@ def example_pictures(
 
 def _read(dataset: Dataset, row: Row) -> tuple[Pixels, Pixels]:
     """RGB pixels, at the largest size that is needed, and the mask's values at the same size."""
-    try:
-        pixels = decode_image(dataset.read_member(row, "image"), row["image_ext"])
-        mask = decode_mask(dataset.read_member(row, "mask"))
-    except CodecError as error:
-        raise DatasetError(
-            f"{row['key']!r} does not decode: {error}",
-            where=dataset.root / row["shard"],
-            do=f"see what else is damaged: hqdata check {dataset.root}",
-        ) from error
+    pixels, mask = decoded(dataset, row)
     if pixels.ndim == 2:
         pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), np.uint8)
     return _fit(pixels, _LADDER[0][0]), _fit(mask, _LADDER[0][0])

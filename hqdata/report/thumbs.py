@@ -89,6 +89,23 @@ def choose_examples(dataset: Dataset, source: str, number: int, seed: int) -> li
     return [min(part.tolist(), key=rank) for part in parts]
 
 
+def decoded(dataset: Dataset, row: Row) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Image and mask of a sample as they are stored, decoded.
+
+    Raises:
+        DatasetError: the shard is missing or damaged.
+    """
+    try:
+        image = decode_image(dataset.read_member(row, "image"), row["image_ext"])
+        return image, decode_mask(dataset.read_member(row, "mask"))
+    except CodecError as error:
+        raise DatasetError(
+            f"{row['key']!r} does not decode: {error}",
+            where=dataset.root / row["shard"],
+            do=f"see what else is damaged: hqdata check {dataset.root}",
+        ) from error
+
+
 def make_thumbnail(dataset: Dataset, index: int, colour: Colour, max_bytes: int) -> Thumbnail:
     """Reads one sample and makes it small.
 
@@ -103,15 +120,7 @@ def make_thumbnail(dataset: Dataset, index: int, colour: Colour, max_bytes: int)
         DatasetError: the shard is missing or damaged.
     """
     row = dataset.row(index)
-    try:
-        pixels = decode_image(dataset.read_member(row, "image"), row["image_ext"])
-        mask = decode_mask(dataset.read_member(row, "mask"))
-    except CodecError as error:
-        raise DatasetError(
-            f"{row['key']!r} does not decode: {error}",
-            where=dataset.root / row["shard"],
-            do=f"see what else is damaged: hqdata check {dataset.root}",
-        ) from error
+    pixels, mask = decoded(dataset, row)
     for long_side, quality in _LADDER:
         thumbnail = _shrink(row, pixels, mask, colour, long_side, quality)
         if thumbnail.num_bytes <= max_bytes:

@@ -8,7 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from hqdata.shards.dataset import Dataset
 from support.hub import FakeHub, fake_hub
+from support.pushes import OTHER_TOKEN, TOKEN, small_dataset
 
 
 @pytest.fixture
@@ -39,3 +41,19 @@ def folder(tmp_path: Path) -> Path:
     from support.hub.clients import FILES, written
 
     return written(tmp_path / "shards", FILES)
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """What is pushed: three sources of one's own, in seven shards."""
+    return small_dataset(tmp_path_factory.mktemp("to-push"))
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A Hub with `me`, who pushes, and somebody else; clients in this process use plain HTTP."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    with fake_hub(tmp_path / "hub") as server:
+        server.add_user("me", TOKEN)
+        server.add_user("else", OTHER_TOKEN)
+        yield server

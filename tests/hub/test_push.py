@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,12 +17,9 @@ from hqdata.progress import Silent
 from hqdata.shards.dataset import Dataset
 from support.hub import (
     FakeHub,
-    fake_hub,
     then,
 )
 from support.pushes import (
-    OTHER_TOKEN,
-    TOKEN,
     Recorder,
     assert_holds,
     connect,
@@ -34,22 +30,6 @@ from support.pushes import (
 )
 
 COMMIT = r"/commit/"
-STORE = r"^/(?!api/)"
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return small_dataset(tmp_path_factory.mktemp("to-push"))
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
-    with fake_hub(tmp_path / "hub") as server:
-        server.add_user("me", TOKEN)
-        server.add_user("else", OTHER_TOKEN)
-        yield server
-        assert server.failures == []
 
 
 class TestWhatArrives:

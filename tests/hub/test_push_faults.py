@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from hqdata.errors import UserError
@@ -15,7 +12,6 @@ from hqdata.shards.dataset import Dataset
 from support.hub import (
     FakeHub,
     drop,
-    fake_hub,
     hang_up_after_bytes,
     lose_answer,
     rate_limited,
@@ -24,32 +20,15 @@ from support.hub import (
     wrong_digest,
 )
 from support.pushes import (
-    OTHER_TOKEN,
     TOKEN,
     assert_holds,
     connect,
     plan_of,
     run,
-    small_dataset,
 )
 
 COMMIT = r"/commit/"
 STORE = r"^/(?!api/)"
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return small_dataset(tmp_path_factory.mktemp("to-push"))
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
-    with fake_hub(tmp_path / "hub") as server:
-        server.add_user("me", TOKEN)
-        server.add_user("else", OTHER_TOKEN)
-        yield server
-        assert server.failures == []
 
 
 class TestFaults:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from hqdata.progress import Silent
 from hqdata.shards.dataset import Dataset
 from support.hub import (
     FakeHub,
-    fake_hub,
     status,
     then,
 )
@@ -30,21 +28,6 @@ from support.pushes import (
     small_dataset,
     upload_as,
 )
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return small_dataset(tmp_path_factory.mktemp("to-push"))
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
-    with fake_hub(tmp_path / "hub") as server:
-        server.add_user("me", TOKEN)
-        server.add_user("else", OTHER_TOKEN)
-        yield server
-        assert server.failures == []
 
 
 @pytest.fixture(scope="module")

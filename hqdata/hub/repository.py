@@ -155,11 +155,10 @@ def refuse_to_show(plan: PushPlan, hub: Hub, repository: Repository) -> None:
     """
     if plan.decision.private or not repository.private:
         return
-    allowed = {file.sha256 for file in plan.files} | {file.path for file in plan.small_files}
-    seen: set[str] = set()
+    allowed = {file.sha256 for file in plan.files}  # by content: a name may have had another
     for commit in _all_commits(plan, hub):
         for path, held in list_files(hub, plan.repo_id, commit).items():
-            if held.sha256 in allowed or path in allowed or path in seen or not is_picture(path):
+            if held.sha256 in allowed or not is_picture(path):
                 continue
             raise UserError(
                 "the repository was private so far and would become public with its whole history, "

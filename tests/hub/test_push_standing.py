@@ -68,6 +68,15 @@ class TestWhoSeesIt:
         assert "secrets" in str(caught.value)
         assert server.repo("me/things").private
 
+    def test_nor_does_one_in_which_a_file_of_the_same_name_once_held_another_picture(
+        self, server: FakeHub, dataset: Dataset
+    ) -> None:
+        run(server, dataset)
+        upload_as(server, TOKEN, "examples/tools.jpg", b"a picture of somebody's")
+        with pytest.raises(UserError, match=r"in which there is examples/tools\.jpg"):
+            run(server, dataset, public=True, replace=True)
+        assert server.repo("me/things").private
+
     def test_one_without_them_does_and_is_not_gated_any_more(
         self, server: FakeHub, dataset: Dataset
     ) -> None:

@@ -8,8 +8,10 @@ twice.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
+import os
 import re
 import shutil
 import stat
@@ -19,9 +21,11 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, BinaryIO, cast
 
-from hqdata.errors import InterruptedBuildError
+from hqdata.errors import HqdataError, InterruptedBuildError
+from hqdata.remote.files import open_url, stat_url
+from hqdata.remote.origin import Stat, is_url, reader_of
 from hqdata.storage import BadMember, FileRef, Folder, Tree, is_dropping, printable
 
 MAX_MEMBERS = 4_000_000
@@ -48,15 +52,63 @@ class _UnreadableArchiveError(Exception):
     """The archive as a whole cannot be listed."""
 
 
-def list_archive(tree: Tree, parts: tuple[str, ...], path: Path) -> None:
+_STREAM_BYTES = 2**23
+"""Bytes that are asked for at once of an archive behind a URL that is read front to back."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Archive:
+    """An archive of this machine or behind a URL.
+
+    Attributes:
+        container: its absolute path or its URL.
+        name: of the file.
+        size: in bytes.
+        stamp: changes when the bytes do.
+    """
+
+    container: str
+    name: str
+    size: int
+    stamp: str
+
+    @staticmethod
+    def at(where: Path | str) -> _Archive:
+        """Raises OSError if it is not there."""
+        if isinstance(where, str) and is_url(where):
+            stat = stat_url(where)
+            if stat is None:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            name = reader_of(where)[1].rpartition("/")[2]
+            return _Archive(where, name, stat.size, f"{stat.size}:{stat.token}")
+        path = Path(where)
+        info = path.stat()
+        stamp = f"{info.st_size}:{info.st_mtime_ns}:{info.st_ctime_ns}"
+        return _Archive(str(path.absolute()), path.name, info.st_size, stamp)
+
+    def open(self, *, front_to_back: bool = False) -> BinaryIO:
+        if not is_url(self.container):
+            return open(self.container, "rb")
+        stat = Stat(self.size, self.stamp)
+        if front_to_back:
+            return open_url(self.container, stat, block_bytes=_STREAM_BYTES)
+        return open_url(self.container, stat)
+
+
+def list_archive(tree: Tree, parts: tuple[str, ...], path: Path | str) -> None:
     """Adds the members of the archive `path`, which lies in folder `parts`, to the tree.
 
     Args:
         tree: receives folders, refused members, or the archive's name if it cannot be listed.
         parts: the folder below the data root that the archive lies in.
-        path: the archive.
+        path: the archive, or its URL.
+
+    Raises:
+        InterruptedBuildError: the network fails for too long.
+        UserError: a server refuses access.
     """
-    at_archive = (*parts, printable(path.name))
+    name = reader_of(path)[1] if isinstance(path, str) else path.name
+    at_archive = (*parts, printable(name.rpartition("/")[2]))
     label = "/".join(at_archive)
     try:
         members = list(_bounded(_members(path)))
@@ -99,19 +151,20 @@ def _bounded(members: Iterator[_Member]) -> Iterator[_Member]:
         yield member
 
 
-def _members(path: Path) -> Iterator[_Member]:
+def _members(path: Path | str) -> Iterator[_Member]:
     try:
-        with open(path, "rb") as file:
+        archive = _Archive.at(path)
+        with archive.open() as file:
             magic = file.read(4)
     except OSError as error:
         raise _UnreadableArchiveError(f"cannot be read: {error.strerror}") from error
     if magic in (b"PK\x03\x04", b"PK\x05\x06"):  # a tar's first name may begin with PK
-        return _zip_members(path)
+        return _zip_members(archive)
     if magic[:2] == b"\x1f\x8b":
-        return _gzip_members(path)
-    if path.name.lower().endswith(".zip"):
+        return _gzip_members(archive)
+    if archive.name.lower().endswith(".zip"):
         raise _UnreadableArchiveError("it is no zip file, whatever its name says")
-    return _tar_members(path)
+    return _tar_members(archive)
 
 
 def _safe_parts(name: str) -> tuple[str, ...] | None:
@@ -123,10 +176,10 @@ def _safe_parts(name: str) -> tuple[str, ...] | None:
     return None if ".." in parts else parts
 
 
-def _zip_members(path: Path) -> Iterator[_Member]:
+def _zip_members(archive: _Archive) -> Iterator[_Member]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            infos = archive.infolist()
+        with archive.open() as file, zipfile.ZipFile(file) as opened:
+            infos = opened.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         reason = f"it is no complete zip file ({error}); was its download cut short?"
         raise _UnreadableArchiveError(reason) from error
@@ -146,7 +199,7 @@ def _zip_members(path: Path) -> Iterator[_Member]:
             yield _Member(
                 info.filename,
                 FileRef(
-                    container=str(path.absolute()),
+                    container=archive.container,
                     how=how[info.compress_type],  # type: ignore[arg-type]  # a closed dict above
                     offset=info.header_offset,
                     num_bytes=info.compress_size,
@@ -161,20 +214,17 @@ _TAR_ERRORS = (tarfile.TarError, ValueError, OverflowError, RecursionError, Memo
 """What the standard library raises for headers that lie about their size or never end."""
 
 
-def _tar_members(path: Path) -> Iterator[_Member]:
+def _tar_members(archive: _Archive) -> Iterator[_Member]:
     """Members of a plain tar."""
-    info = path.stat()
-    total = info.st_size
-    stamp = f"{total}:{info.st_mtime_ns}:{info.st_ctime_ns}"
     try:
-        with tarfile.open(path, "r:") as tar:
+        with archive.open() as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 if member.size < 0:
                     raise tarfile.ReadError("a size below zero")  # would be listed for ever
                 if member.isdir():
                     continue
-                yield _tar_member(member, path, stamp)
-                if member.isreg() and member.offset_data + member.size > total:
+                yield _tar_member(member, archive)
+                if member.isreg() and member.offset_data + member.size > archive.size:
                     raise _UnreadableArchiveError("it is cut short in the middle of a member")
             end = tar.offset
     except _TAR_ERRORS as error:
@@ -182,26 +232,26 @@ def _tar_members(path: Path) -> Iterator[_Member]:
         raise _UnreadableArchiveError(reason) from error
     except OSError as error:
         raise _UnreadableArchiveError(f"cannot be read: {error.strerror}") from error
-    with open(path, "rb") as file:
+    with archive.open() as file:
         # tarfile takes a tar that was cut at a member's end for whole; the end marker tells.
         file.seek(end)
         if file.read(tarfile.BLOCKSIZE) != b"\0" * tarfile.BLOCKSIZE:
             raise _UnreadableArchiveError("it has no end-of-archive mark; was it cut short?")
 
 
-def _tar_member(member: tarfile.TarInfo, path: Path, stamp: str) -> _Member:
+def _tar_member(member: tarfile.TarInfo, archive: _Archive) -> _Member:
     if not member.isreg() or member.issparse():
         return _Member(member.name, None, "it is a link, a device or sparse, not a plain file")
     return _Member(
         member.name,
         FileRef(
-            container=str(path.absolute()),
+            container=archive.container,
             how="range",
             offset=member.offset_data,
             num_bytes=member.size,
             size=member.size,
             crc=-1,
-            stamp=f"{stamp}:{member.offset_data}:{member.size}",
+            stamp=f"{archive.stamp}:{member.offset_data}:{member.size}",
         ),
     )
 
@@ -209,9 +259,10 @@ def _tar_member(member: tarfile.TarInfo, path: Path, stamp: str) -> _Member:
 class _Inflated:
     """A .tar.gz as a stream of the tar's bytes, which bombs cannot make endless."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = gzip.open(path, "rb")  # noqa: SIM115  # closed by __exit__
-        self._limit = max(ALWAYS_EXPANDED, path.stat().st_size * MAX_EXPANSION)
+    def __init__(self, archive: _Archive) -> None:
+        self._raw = archive.open(front_to_back=True)
+        self._file = gzip.GzipFile(fileobj=self._raw, mode="rb")
+        self._limit = max(ALWAYS_EXPANDED, archive.size * MAX_EXPANSION)
         self._tail = b""
         self.num_bytes = 0
 
@@ -220,6 +271,7 @@ class _Inflated:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+        self._raw.close()
 
     def read(self, size: int = -1) -> bytes:
         chunk = self._file.read(size)
@@ -237,22 +289,20 @@ class _Inflated:
         return self._tail[begin : begin + tarfile.BLOCKSIZE] if begin >= 0 else b""
 
 
-def _gzip_members(path: Path) -> Iterator[_Member]:
+def _gzip_members(archive: _Archive) -> Iterator[_Member]:
     """Members of a .tar.gz, read front to back.
 
     Only lists of names are kept; the pictures can be read once `spool_archive` has decompressed it.
     """
-    info = path.stat()
-    stamp = f"{info.st_size}:{info.st_mtime_ns}:{info.st_ctime_ns}"
     try:
-        with _Inflated(path) as stream:
+        with _Inflated(archive) as stream:
             with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as tar:
                 for member in tar:
                     if member.size < 0:
                         raise tarfile.ReadError("a size below zero")  # would be listed for ever
                     if member.isdir():
                         continue
-                    listed = _tar_member(member, path, stamp)
+                    listed = _tar_member(member, archive)
                     yield _as_listed(listed, tar, member)
                 end = tar.offset
             whole = stream.block_at(end) == b"\0" * tarfile.BLOCKSIZE
@@ -275,8 +325,12 @@ def _as_listed(listed: _Member, tar: tarfile.TarFile, member: tarfile.TarInfo) -
     return replace(listed, ref=replace(listed.ref, how="listed"))
 
 
-def spool_archive(path: Path, spool: Path) -> Path:
+def spool_archive(path: Path | str, spool: Path) -> Path:
     """Decompresses a .tar.gz into the folder `spool`, for reading in any order; returns the tar.
+
+    Args:
+        path: the archive, or its URL, which is downloaded on the way.
+        spool: the folder.
 
     Raises:
         InterruptedBuildError: it cannot be decompressed, for lack of room or because it changed.
@@ -284,17 +338,21 @@ def spool_archive(path: Path, spool: Path) -> Path:
     spool.mkdir(parents=True, exist_ok=True)
     target = spool / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.tar"
     try:
-        with _Inflated(path) as source, open(target, "wb") as sink:
+        with _Inflated(_Archive.at(path)) as source, open(target, "wb") as sink:
             while chunk := source.read(4 * 2**20):
                 sink.write(chunk)
+    except HqdataError:
+        target.unlink(missing_ok=True)
+        raise
     except (_UnreadableArchiveError, EOFError, zlib.error, OSError) as error:
         target.unlink(missing_ok=True)
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        name = str(path).rpartition("/")[2]
         raise InterruptedBuildError(
-            f"cannot decompress {path.name}: {reason}",
+            f"cannot decompress {name}: {reason}",
             where=target,
             expected="room for the decompressed archive beside the output while the build runs",
-            do=f"free some space, or unpack {path.name} in the data root, and run this again",
+            do=f"free some space, or unpack {name} in the data root, and run this again",
         ) from error
     return target
 

@@ -14,9 +14,30 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 TEMPORARY_SUFFIX = ".tmp"
 
 
+_token: tuple[int, str] = (0, "")
+"""A process and what tells it from all processes of all machines."""
+
+
+def process_token() -> str:
+    """Some letters that no other process has, of this machine or of another."""
+    global _token
+    pid = os.getpid()
+    if _token[0] != pid:  # a forked child is another process
+        _token = (pid, os.urandom(6).hex())
+    return f"{pid}.{_token[1]}"
+
+
 def temporary_name(path: Path) -> Path:
-    """A name beside `path` for its unfinished form, of this process alone."""
-    return path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    """A name beside `path` for its unfinished form, of this process alone.
+
+    Several machines may write to one folder, and there process numbers are the same.
+    """
+    return path.with_name(f".{path.name}.{process_token()}{TEMPORARY_SUFFIX}")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name is the unfinished form of another."""
+    return name.startswith(".") and name.endswith(TEMPORARY_SUFFIX)
 
 
 def publish(temporary: Path, path: Path) -> None:

@@ -1,35 +1,67 @@
-"""From a data root to the tree of everything below it."""
+"""From a data root, a folder or a URL, to the tree of everything below it."""
 
 from __future__ import annotations
 
 import errno
 import os
-import stat
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
+from urllib.parse import unquote, urlsplit
 
 from hqdata.archives import list_archive
 from hqdata.errors import UserError
+from hqdata.remote.origin import Origin, Stat, is_url
+from hqdata.remote.patience import outlived
 from hqdata.storage import FileRef, Folder, Tree, archive_stem, is_dropping, printable
 
 DEFAULT_DATA_ROOT = Path("data")
 """Where sources are looked for when nobody says where."""
 
 
+_BUNDLE = re.compile(r"sa_[0-9]{6}(\.tar|\.tar\.gz|\.tgz|\.zip)?", re.IGNORECASE)
+_MEMBER = re.compile(r"sa_[0-9]+\.(jpe?g|json)", re.IGNORECASE)
+
+
+def of_sa_1b(names: Collection[str]) -> Callable[[str], bool]:
+    """Tells of the names in one folder which are SA-1B's: archives, folders and members.
+
+    There are eleven million of these, and `hqdata.bundles` knows how to look through them. Pictures
+    of such names are left out only where json of such names lie beside them; others are somebody's
+    own.
+    """
+    members = any(
+        name.lower().endswith(".json") and _MEMBER.fullmatch(name) is not None for name in names
+    )
+
+    def left_out(name: str) -> bool:
+        return bool(_BUNDLE.fullmatch(name) or (members and _MEMBER.fullmatch(name)))
+
+    return left_out
+
+
 def scan(
-    root: Path,
+    root: Path | str,
     *,
     on_archive: Callable[[str, int], None] | None = None,
 ) -> Tree:
-    """Lists everything below `root`, looking into archives.
+    """Lists everything below `root`, looking into archives; not what is SA-1B's, see `of_sa_1b`.
 
     Args:
-        root: the data root, a folder.
+        root: the data root, a folder or a URL.
         on_archive: called with the path and the size in bytes of each archive before it is listed.
 
     Raises:
-        UserError: `root` is not a folder that can be read.
+        UserError: `root` is not a folder that can be read, or a URL that can be listed.
+        InterruptedBuildError: the network fails for too long.
     """
+    if isinstance(root, str) and is_url(root):
+        parts = urlsplit(root.strip())
+        if parts.scheme.lower() not in ("file", "local"):
+            return _scan_url(root.strip(), on_archive)
+        root = unquote(parts.netloc + parts.path)
+    root = Path(root)
     if root == DEFAULT_DATA_ROOT and not root.exists():
         return Tree(root)  # nobody named it and nobody made it: everything is missing
     if not root.is_dir():
@@ -41,31 +73,83 @@ def scan(
     tree = Tree(root)
     lost: dict[str, list[str]] = {}
     for real_parts, files in _walk(root, lost):
-        parts = tuple(map(printable, real_parts))
-        plain: dict[str, FileRef] = {}
-        base = str(root.joinpath(*real_parts).absolute())  # once a folder: there are 90,000 files
-        for name, info in files:
-            if archive_stem(name) is None:
-                plain[printable(name)] = FileRef(
-                    container=f"{base}/{name}",
-                    how="file",
-                    offset=0,
-                    num_bytes=info.st_size,
-                    size=info.st_size,
-                    crc=-1,
-                    stamp=f"{info.st_size}:{info.st_mtime_ns}:{info.st_ctime_ns}",
-                )
-                continue
-            if on_archive is not None:
-                on_archive("/".join((*parts, printable(name))), info.st_size)
-            list_archive(tree, parts, Path(base) / name)
-        if plain:
-            tree.folders.append(Folder(parts, (False,) * len(parts), plain))
+        _add_folder(tree, root, real_parts, files, on_archive)
     tree.folders.sort(key=lambda folder: folder.parts)
     for place, names in lost.items():
         tree.unreadable[place] = (
             f"{len(names):,} links lead nowhere, e.g. {names[0]!r}; was their content fetched?"
         )
+    return tree
+
+
+def _add_folder(
+    tree: Tree,
+    root: Path,
+    real_parts: tuple[str, ...],
+    files: list[tuple[str, os.stat_result]],
+    on_archive: Callable[[str, int], None] | None,
+) -> None:
+    parts = tuple(map(printable, real_parts))
+    plain: dict[str, FileRef] = {}
+    base = str(root.joinpath(*real_parts).absolute())  # once a folder: there are 90,000 files
+    for name, info in files:
+        if archive_stem(name) is None:
+            stamp = f"{info.st_size}:{info.st_mtime_ns}:{info.st_ctime_ns}"
+            plain[printable(name)] = _whole_file(f"{base}/{name}", info.st_size, stamp)
+            continue
+        if on_archive is not None:
+            on_archive("/".join((*parts, printable(name))), info.st_size)
+        list_archive(tree, parts, Path(base) / name)
+    if plain:
+        tree.folders.append(Folder(parts, (False,) * len(parts), plain))
+
+
+def _whole_file(container: str, size: int, stamp: str) -> FileRef:
+    return FileRef(
+        container=container, how="file", offset=0, num_bytes=size, size=size, crc=-1, stamp=stamp
+    )
+
+
+def _scan_url(url: str, on_archive: Callable[[str, int], None] | None) -> Tree:
+    origin = Origin(url)
+    origin.reference("")  # refuses URLs with secrets: each file's URL is written down
+    tree = Tree(origin.describe())
+    folders: dict[tuple[str, ...], dict[str, Stat]] = {}
+    for name, stat in outlived(lambda: list(origin.walk()), origin.describe()):
+        folder, _, file = name.rpartition("/")
+        parts = tuple(folder.split("/")) if folder else ()
+        folders.setdefault(parts, {})[file] = stat
+    if not folders:
+        raise UserError(
+            "there are no files below the data root",
+            where=origin.describe(),
+            expected="the URL that the source data sets lie below",
+            do="look for a mistyped URL",
+        )
+    # Data sets that we built are not their own sources, nor is what lies in them.
+    ours = {parts[: parts.index(".hqdata")] for parts in folders if ".hqdata" in parts}
+    ours |= {p for p, files in folders.items() if {"dataset.json", "samples.parquet"} <= set(files)}
+    for parts, files in sorted(folders.items()):
+        if any(is_dropping(part) or _BUNDLE.fullmatch(part) for part in parts):
+            continue
+        if any(parts[:depth] in ours for depth in range(len(parts) + 1)):
+            continue
+        plain: dict[str, FileRef] = {}
+        left_out = of_sa_1b(files)
+        for file, stat in files.items():
+            if is_dropping(file) or left_out(file):
+                continue
+            path = "/".join((*parts, file))
+            container = origin.reference(path)
+            if archive_stem(file) is None:
+                plain[file] = _whole_file(container, stat.size, f"{stat.size}:{stat.token}")
+                continue
+            if on_archive is not None:
+                on_archive(path, stat.size)
+            list_archive(tree, parts, container)
+        if plain:
+            tree.folders.append(Folder(parts, (False,) * len(parts), plain))
+    tree.folders.sort(key=lambda folder: folder.parts)
     return tree
 
 
@@ -96,8 +180,9 @@ def _walk(
             continue  # a data set that we built is not one of its own sources
         files: list[tuple[str, os.stat_result]] = []
         folders: list[tuple[str, ...]] = []
+        left_out = of_sa_1b(names)
         for entry in entries:
-            if is_dropping(entry.name):
+            if is_dropping(entry.name) or left_out(entry.name):
                 continue
             try:
                 info = entry.stat()
@@ -112,9 +197,9 @@ def _walk(
                     where=here / entry.name,
                     do="check the permissions of its folder",
                 ) from error
-            if stat.S_ISDIR(info.st_mode):
+            if S_ISDIR(info.st_mode):
                 folders.append((*parts, entry.name))
-            elif stat.S_ISREG(info.st_mode):
+            elif S_ISREG(info.st_mode):
                 files.append((entry.name, info))
         yield parts, files
         pending.extend(reversed(folders))

@@ -17,8 +17,15 @@ from pathlib import Path
 from struct import unpack_from
 from typing import Literal
 
+from hqdata.remote.failures import NotThereError, redact
+from hqdata.remote.origin import is_url, reader_of
+from hqdata.remote.patience import outlived
+
 MAX_FILE_BYTES = 512 * 2**20
 """Largest single file that is read into memory; no picture of the six sources comes near it."""
+
+_ZIP_HEADER_BYTES = 1024
+"""Bytes that are read with a member of a zip behind a URL: its header, of unknown length."""
 
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 
@@ -34,7 +41,7 @@ class FileRef:
     """Where the bytes of one file lie.
 
     Attributes:
-        container: absolute path of the file itself, or of the archive that holds it.
+        container: absolute path or URL of the file itself, or of the archive that holds it.
         how: a whole file, or a stored or deflated range of an archive. Files of a .tar.gz are only
             listed until it is spooled (`hqdata.archives.spool_archive`); its lists of names are
             held in `inline`.
@@ -98,13 +105,13 @@ class Tree:
     """All files below a data root.
 
     Attributes:
-        root: the data root.
+        root: the data root, a folder or a URL.
         folders: every folder that holds files, in a fixed order.
         bad_members: archive members that are refused.
         unreadable: archives that cannot be listed, with the reason.
     """
 
-    root: Path
+    root: Path | str
     folders: list[Folder] = field(default_factory=list)
     bad_members: list[BadMember] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -144,6 +151,9 @@ class FileReader:
     """Reads the bytes of `FileRef`s; keeps the most recent archives open. One per process.
 
     Use as a context manager. Not safe to share between threads.
+
+    Args:
+        max_open: archives of this machine that are kept open.
     """
 
     def __init__(self, max_open: int = 16) -> None:
@@ -162,6 +172,8 @@ class FileReader:
 
         Raises:
             DamagedFileError: they cannot be had, are fewer than listed, or fail the checksum.
+            InterruptedBuildError: the network fails for longer than it is worth to wait.
+            UserError: a server refuses access.
         """
         if ref.size > MAX_FILE_BYTES:
             raise DamagedFileError(f"{ref.size} bytes are more than the limit of {MAX_FILE_BYTES}")
@@ -171,7 +183,9 @@ class FileReader:
                 f"{ref.num_bytes} bytes in the archive are more than the limit of {MAX_FILE_BYTES}"
             )
         try:
-            if ref.how == "file":
+            if is_url(ref.container) and ref.how not in ("inline", "listed"):
+                data = self._read_url(ref)
+            elif ref.how == "file":
                 with open(ref.container, "rb", buffering=0) as file:
                     data = _pread(file.fileno(), ref.size + 1, 0)
             else:
@@ -194,17 +208,14 @@ class FileReader:
         if ref.how == "range":
             return _pread(handle, ref.num_bytes, ref.offset)
         header = _pread(handle, 30, ref.offset)
-        if len(header) < 30 or header[:4] != b"PK\x03\x04":
-            raise DamagedFileError("the zip has no member where its directory says")
-        name_length, extra_length = unpack_from("<HH", header, 26)
-        data = _pread(handle, ref.num_bytes, ref.offset + 30 + name_length + extra_length)
-        if ref.how == "zip-stored":
-            return data
+        begin = ref.offset + _zip_data_begin(header)
+        return _unzipped(ref, _pread(handle, ref.num_bytes, begin))
+
+    def _read_url(self, ref: FileRef) -> bytes:
         try:
-            # Bounded by the listed size: a deflate bomb stops there.
-            return zlib.decompressobj(-15).decompress(data, ref.size + 1)
-        except zlib.error as error:
-            raise DamagedFileError(f"cannot be decompressed: {error}") from error
+            return outlived(lambda: _from_url(ref), redact(ref.container))
+        except NotThereError:
+            raise DamagedFileError("is no longer where it was listed") from None
 
     def _handle(self, container: str) -> int:
         if container in self._open:
@@ -214,6 +225,37 @@ class FileReader:
                 os.close(self._open.popitem(last=False)[1])
             self._open[container] = os.open(container, os.O_RDONLY)
         return self._open[container]
+
+
+def _from_url(ref: FileRef) -> bytes:
+    origin, name = reader_of(ref.container)
+    if ref.how == "file":
+        return origin.part(name, 0, ref.size + 1)  # one more, to see that it ends there
+    if ref.how == "range":
+        return origin.part(name, ref.offset, ref.num_bytes)
+    data = origin.part(name, ref.offset, ref.num_bytes + _ZIP_HEADER_BYTES)
+    begin = _zip_data_begin(data)
+    if len(data) >= begin + ref.num_bytes:
+        return _unzipped(ref, data[begin : begin + ref.num_bytes])
+    return _unzipped(ref, origin.part(name, ref.offset + begin, ref.num_bytes))
+
+
+def _zip_data_begin(header: bytes) -> int:
+    """Where the bytes of a zip member begin after its local header."""
+    if len(header) < 30 or header[:4] != b"PK\x03\x04":
+        raise DamagedFileError("the zip has no member where its directory says")
+    name_length, extra_length = unpack_from("<HH", header, 26)
+    return 30 + int(name_length) + int(extra_length)
+
+
+def _unzipped(ref: FileRef, data: bytes) -> bytes:
+    if ref.how == "zip-stored":
+        return data
+    try:
+        # Bounded by the listed size: a deflate bomb stops there.
+        return zlib.decompressobj(-15).decompress(data, ref.size + 1)
+    except zlib.error as error:
+        raise DamagedFileError(f"cannot be decompressed: {error}") from error
 
 
 def _pread(handle: int, num_bytes: int, offset: int) -> bytes:

@@ -15,6 +15,7 @@ from hqdata.catalogue.manifest import Archive, SetManifest
 from hqdata.catalogue.registry import find_set
 from hqdata.errors import AmbiguousSourceError, MissingSourceError, UserError, nearest
 from hqdata.problems import Problem, ProblemKind
+from hqdata.remote.origin import is_url, redact
 from hqdata.resolve import SplitRequest
 from hqdata.sources.layouts import Match, TreeIndex
 from hqdata.sources.pairing import Pairing, pair
@@ -273,10 +274,23 @@ def _exists(root: Path, path: Path) -> bool:
     )
 
 
-def parse_use(values: Iterable[str], known: Iterable[str], root: Path) -> dict[str, str]:
+def _below_url(value: str, path: str, root: str) -> str:
+    """A path below a URL, given by itself or as a URL."""
+    base = root.strip().rstrip("/") + "/"
+    below = path[len(base) :] if path.startswith(base) else path
+    if is_url(below) or below.startswith("/") or ".." in below.split("/"):
+        raise UserError(
+            f"--use {value.partition('=')[0]}=…: the path is not below the data root",
+            expected=f"a path below {redact(root)}, e.g. DIS5K.zip/DIS5K",
+        )
+    return below.strip("/")
+
+
+def parse_use(values: Iterable[str], known: Iterable[str], root: Path | str) -> dict[str, str]:
     """`["dis=DIS5K.zip"]` as {"dis": "DIS5K.zip"}, paths below the data root.
 
-    A split of its own is named as in `must_not_overlap`: `duts/train=DUTS-TR.zip`.
+    A split of its own is named as in `must_not_overlap`: `duts/train=DUTS-TR.zip`. Below a URL
+    paths are taken as they are: that none lies there is found out when it is listed.
 
     Raises:
         UserError: no `=`, an unknown source, or a path outside the data root.
@@ -296,6 +310,10 @@ def parse_use(values: Iterable[str], known: Iterable[str], root: Path) -> dict[s
             raise UserError(f"--use {value}: no source {name!r} in this recipe{hint}")
         if slash:
             _check_split(name, split, value)
+        if isinstance(root, str) and is_url(root):
+            use[f"{name}{slash}{split}"] = _below_url(value, path, root)
+            continue
+        root = Path(root)
         given = Path(path)
         if given.is_absolute():
             # As it is written first: the tree goes by the names of links, not by their targets.

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Callable
 from typing import BinaryIO
 
-from training.data.origin import Origin
-from training.data.retry import AlteredError
+from hqdata.remote.origin import Origin
+from hqdata.remote.retry import AlteredError
 
 
 def copy(

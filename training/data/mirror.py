@@ -12,14 +12,14 @@ from typing import TypeVar
 
 from hqdata.errors import DatasetError, UserError
 from hqdata.files import publish, sha256_file, write_whole
+from hqdata.remote.origin import Origin
+from hqdata.remote.retry import AlteredError, PassingError, Retry
 from hqdata.shards.dataset import Dataset, DatasetInfo, dataset_digest, read_info
 from hqdata.shards.names import DATASET_FILE, SAMPLES_FILE
 from training.data.cache import ShardCache, explained
 from training.data.download import copy
-from training.data.origin import Origin
 from training.data.plan import workable_bytes
 from training.data.remote import READING, RemoteShards
-from training.data.retry import AlteredError, PassingError, Retry
 
 T = TypeVar("T")
 

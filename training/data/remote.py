@@ -11,15 +11,15 @@ from functools import partial
 from typing import Any, BinaryIO
 
 from hqdata.errors import DatasetError, UserError
+from hqdata.remote.origin import Origin
+from hqdata.remote.retry import AlteredError, PassingError, Retry
 from hqdata.shards.dataset import Dataset, DatasetInfo, ShardInfo
 from training.data.cache import ShardCache, mark_used
 from training.data.download import copy
 from training.data.members import Members, OpenFiles, SampleBytes
 from training.data.order import Rows
-from training.data.origin import Origin
 from training.data.plan import Course
 from training.data.prefetch import Halt, Prefetcher
-from training.data.retry import AlteredError, PassingError, Retry
 
 READING = Retry(max_tries=12)
 """A training outlives four minutes without a network."""

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hqdata.catalogue.registry import find_set
+from hqdata.catalogue.registry import set_name
 from hqdata.errors import UserError, nearest
+from hqdata.resolve import ResolvedRecipe, SampleRequest
 from hqdata.shards.dataset import Dataset
 from training.data.order import Rows, ShardRows
 
@@ -24,6 +25,7 @@ class Selection:
         sources: the selected "source/split" names, sorted.
         shards: the shards that hold them, in the manifest's order.
         digest: of the data set and of the names; runs with the same one train on the same samples.
+        recipe: name of the recipe that the sources are of, if one was asked for.
     """
 
     dataset: Dataset
@@ -31,6 +33,7 @@ class Selection:
     sources: tuple[str, ...]
     shards: tuple[ShardRows, ...]
     digest: str
+    recipe: str | None = None
 
     def __len__(self) -> int:
         """Selected samples."""
@@ -42,17 +45,27 @@ class Selection:
         return len(self.dataset)
 
 
-def select(dataset: Dataset, *, only: Sequence[str] = (), exclude: Sequence[str] = ()) -> Selection:
+def select(
+    dataset: Dataset,
+    *,
+    only: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    recipe: ResolvedRecipe | None = None,
+    recipe_called: str = "",
+) -> Selection:
     """The samples of some sources.
 
     Args:
         dataset: where from.
         only: names of sources, short, full or an alias, or "source/split"; none means all.
         exclude: names of what is left out of that.
+        recipe: nothing but its sources and splits; what is selected of them has to be complete.
+        recipe_called: name or path that it was asked for by, for messages; else its own name.
 
     Raises:
-        UserError: a name that nobody knows (the nearest is shown), one that the data set does not
-            have, one that is both asked for and excluded, or nothing is left.
+        UserError: a name that nobody knows (the nearest is shown), one that the data set or the
+            recipe does not have, one that is both asked for and excluded, nothing is left, or the
+            data set lacks something of the recipe.
     """
     columns = dataset.samples.select(["source", "split", "shard"]).to_pydict()
     pairs = zip(columns["source"], columns["split"], strict=True)
@@ -61,6 +74,7 @@ def select(dataset: Dataset, *, only: Sequence[str] = (), exclude: Sequence[str]
     if not known:
         raise UserError(f"data set {dataset.info.name!r} has no samples", where=dataset.root)
     unwanted = {found for name in exclude for found in _find(name, known, dataset)}
+    asked = set(known) if recipe is None else _asked(recipe)
     wanted: set[str] = set()
     for name in only:
         found = _find(name, known, dataset)
@@ -69,15 +83,23 @@ def select(dataset: Dataset, *, only: Sequence[str] = (), exclude: Sequence[str]
                 f"{name!r} is both asked for and excluded",
                 do="take it out of one of --only and --exclude",
             )
+        if recipe is not None and not found & asked:
+            raise UserError(
+                f"{name!r} is asked for, and recipe {recipe.name!r} is without it",
+                expected="one of " + ", ".join(sorted(asked)),
+                do="leave out --only or --recipe",
+            )
         wanted |= found
-    kept = tuple(sorted((wanted or set(known)) - unwanted))
+    chosen = ((wanted or asked) & asked) - unwanted
+    if recipe is not None:
+        _check_complete(dataset, recipe, chosen, recipe_called or recipe.name)
+    kept = tuple(sorted(chosen))
     if not kept:
         raise UserError(
             f"nothing is left of data set {dataset.info.name!r} to train on",
             where=dataset.root,
             expected=f"at least one of {', '.join(known)} that is not excluded",
         )
-    chosen = set(kept)
     rows = [row for row, name in enumerate(of_row) if name in chosen]
     by_shard: dict[tuple[str, str], list[int]] = {}
     for row in rows:
@@ -89,7 +111,53 @@ def select(dataset: Dataset, *, only: Sequence[str] = (), exclude: Sequence[str]
         kept,
         tuple(shards),
         selection_digest(dataset.info.digest, kept),
+        None if recipe is None else recipe.name,
     )
+
+
+def _asked(recipe: ResolvedRecipe) -> set[str]:
+    """The "source/split" names of a recipe."""
+    return {f"{request.source}/{request.split}" for request in recipe.requests}
+
+
+def _check_complete(
+    dataset: Dataset, recipe: ResolvedRecipe, names: Collection[str], called: str
+) -> None:
+    """Holds the data set against what the recipe says of some of its "source/split" names."""
+    lacking = []
+    for request in recipe.requests:
+        name = f"{request.source}/{request.split}"
+        if name not in names:
+            continue
+        counts = dataset.info.sources.get(request.source, {}).get(request.split)
+        expected = "" if request.expect is None else f"{request.expect:,} samples, "
+        if counts is None or not counts.built:
+            lacking.append(f"{name}: {expected}none there")
+        elif request.expect not in (None, counts.built + counts.dropped):
+            lacking.append(f"{name}: {expected}{counts.built:,} there")
+        elif isinstance(request, SampleRequest):
+            lacking += [f"{name}: {text}" for text in _other_sample(dataset, request)]
+    if lacking:
+        raise UserError(
+            f"data set {dataset.info.name!r} does not have all of recipe {recipe.name!r}",
+            where=dataset.root,
+            expected="\n".join(lacking),
+            do=f"build it: hqdata build --recipe {called} --data-root DATA --out SHARDS; or "
+            "train on what there is, without --recipe",
+        )
+
+
+def _other_sample(dataset: Dataset, request: SampleRequest) -> list[str]:
+    """What was drawn by other rules than the recipe's."""
+    drawn = (dataset.info.sampled or {}).get(f"{request.source}/{request.split}")
+    if drawn is None:
+        return []  # folders of one's own that are called like a sampled set
+    wanted = {"images": request.settings.images, **request.choice.to_dict()}
+    return [
+        f"{name} {value:,}, it was drawn with {getattr(drawn, name):,}"
+        for name, value in wanted.items()
+        if getattr(drawn, name) != value
+    ]
 
 
 def selection_digest(dataset_digest: str, sources: Iterable[str]) -> str:
@@ -105,7 +173,7 @@ def _find(name: str, known: Collection[str], dataset: Dataset) -> set[str]:
     short = source
     if source not in sources:
         try:
-            short = find_set(source).short_name
+            short = set_name(source)
         except UserError:
             choices = {*sources, *known}
             raise UserError(

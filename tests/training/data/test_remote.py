@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 
 from hqdata.errors import DatasetError, HqdataError, UserError
+from hqdata.remote.failures import redact
+from hqdata.remote.retry import Retry
 from hqdata.shards.dataset import Dataset, DatasetInfo
 from support.http_server import (
     Server,
@@ -34,10 +36,8 @@ from support.http_server import (
 from support.tiny_shards import build_tiny
 from training.data.mirror import open_remote
 from training.data.order import Rows, ShardRows, sequential_order
-from training.data.origin import redact
 from training.data.plan import plan_shards, workable_bytes
 from training.data.remote import RemoteShards
-from training.data.retry import Retry
 from training.data.shards import LocalShards, OpenedShards, open_shards
 
 PLENTY = 2**30

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.data.retry import AlteredError, PassingError, Retry, retry_after, system_jitter
+from hqdata.remote.retry import AlteredError, PassingError, Retry, retry_after, system_jitter
 
 
 def failing(times: int, error: PassingError) -> Callable[[], str]:

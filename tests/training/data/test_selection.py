@@ -10,7 +10,10 @@ import pyarrow as pa
 import pytest
 
 from hqdata.errors import UserError
+from hqdata.recipe import Recipe
+from hqdata.resolve import ResolvedRecipe, resolve
 from hqdata.shards.dataset import Dataset
+from support.tiny_shards import build_sampled
 from training.data.order import shuffled_order
 from training.data.selection import select
 
@@ -126,3 +129,105 @@ def test_an_empty_data_set(dataset: Dataset, tmp_path: Path) -> None:
     empty = Dataset(tmp_path, dataset.info, dataset.samples.slice(0, 0))
     with pytest.raises(UserError, match="has no samples"):
         select(empty)
+
+
+def recipe(*sources: dict[str, object]) -> ResolvedRecipe:
+    return resolve(Recipe.model_validate({"name": "wanted", "seed": 44320, "sources": sources}))
+
+
+DIS = {"source": "dis", "images": "dis/images", "masks": "dis/masks", "expect": 4}
+DUTS = {"source": "duts", "images": "duts/images", "masks": "duts/masks"}
+DISCS = {"source": "discs", "images": "discs/images", "masks": "discs/masks"}
+
+
+class TestARecipe:
+    """`--recipe` trains on what a recipe asks for, and on nothing less."""
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def whole(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+        from support.builds import build_own, own_sources
+
+        root = tmp_path_factory.mktemp("whole")
+        counts = {"dis": 4, "duts": 6, "discs": 3}
+        own_sources(root / "data", counts, width=40, height=32)
+        build_own(root / "data", root / "shards", list(counts), samples_per_shard=2)
+        return Dataset.open(root / "shards")
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def sampled(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+        return build_sampled(tmp_path_factory.mktemp("sampled"), 6, others=2)
+
+    def test_a_part_of_a_data_set_is_the_same_as_leaving_the_rest_out(self, whole: Dataset) -> None:
+        one = select(whole, recipe=recipe(DIS, DISCS))
+        other = select(whole, exclude=["duts"])
+        assert one.sources == other.sources == ("dis/all", "discs/all")
+        assert one.rows.tolist() == other.rows.tolist()
+        assert one.digest == other.digest
+        assert (one.recipe, other.recipe) == ("wanted", None)
+
+    def test_goes_together_with_only_and_exclude(self, whole: Dataset) -> None:
+        wanted = recipe(DIS, DISCS)
+        assert select(whole, recipe=wanted, only=["dis"]).sources == ("dis/all",)
+        assert select(whole, recipe=wanted, exclude=["dis"]).sources == ("discs/all",)
+        assert select(whole, recipe=wanted, exclude=["duts"]).sources == ("dis/all", "discs/all")
+
+    def test_what_it_does_not_have_cannot_be_asked_for(self, whole: Dataset) -> None:
+        with pytest.raises(UserError, match="recipe 'wanted' is without it") as caught:
+            select(whole, recipe=recipe(DIS), only=["duts"])
+        assert "expected: one of dis/all" in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("sources", "lacking"),
+        [
+            ([{"source": "fss"}], "fss/all: 10,000 samples, none there"),
+            ([{**DIS, "expect": 5}], "dis/all: 5 samples, 4 there"),
+            ([{**DIS, "expect": 3}], "dis/all: 3 samples, 4 there"),
+            ([{"source": "dis", "splits": ["train"]}], "dis/train: 3,000 samples, none there"),
+            ([DIS, {**DISCS, "source": "rings"}], "rings/all: none there"),
+            (
+                [{"source": "sa1b", "sample": {"images": 9}}],
+                "sa1b/train: 9 samples, none there",
+            ),
+        ],
+    )
+    def test_what_is_lacking_is_named_with_what_builds_it(
+        self, whole: Dataset, sources: list[dict[str, object]], lacking: str
+    ) -> None:
+        with pytest.raises(UserError, match="does not have all of recipe 'wanted'") as caught:
+            select(whole, recipe=recipe(*sources), recipe_called="mine/wanted.yaml")
+        assert lacking in str(caught.value)
+        assert "hqdata build --recipe mine/wanted.yaml" in str(caught.value)
+
+    def test_what_is_left_out_anyway_may_be_incomplete(self, whole: Dataset) -> None:
+        wanted = recipe({**DIS, "expect": 5}, DISCS)
+        assert select(whole, recipe=wanted, exclude=["dis"]).sources == ("discs/all",)
+
+    def test_a_known_defect_is_not_lacking(self, whole: Dataset) -> None:
+        counts = whole.info.sources["dis"]["all"].model_copy(update={"dropped": 1})
+        sources = {**whole.info.sources, "dis": {"all": counts}}
+        info = whole.info.model_copy(update={"sources": sources})
+        dropped = Dataset(whole.root, info, whole.samples)
+        assert select(dropped, recipe=recipe({**DIS, "expect": 5})).sources == ("dis/all",)
+
+    def test_a_sample_is_selected_like_anything_else(self, sampled: Dataset) -> None:
+        found = select(sampled, recipe=recipe({"source": "SA-1B", "sample": {"images": 6}}))
+        assert found.sources == ("sa1b/train",) and len(found) == 6
+        assert found.digest == select(sampled, only=["sa-1b"]).digest
+        assert select(sampled, exclude=["sa_1b"]).sources == ("reds/all",)
+
+    @pytest.mark.parametrize(
+        ("sample", "said"),
+        [
+            ({"images": 6, "seed": 7}, "sa1b/train: seed 7, it was drawn with 44,320"),
+            ({"images": 6, "min_stability_score": 0.9}, "min_stability_score 0.9"),
+            ({"images": 7}, "7 samples, 6 there"),
+        ],
+    )
+    def test_a_sample_drawn_by_other_rules_is_another_one(
+        self, sampled: Dataset, sample: dict[str, object], said: str
+    ) -> None:
+        with pytest.raises(UserError, match="does not have all of recipe") as caught:
+            select(sampled, recipe=recipe({"source": "sa1b", "sample": sample}))
+        assert said in str(caught.value)

@@ -35,6 +35,13 @@ class AlteredError(PassingError):
         super().__init__(reason, max_tries=2)
 
 
+class ShortReadError(PassingError):
+    """Fewer bytes came than were asked for: the connection broke, or the file has no more."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, max_tries=3)
+
+
 def system_jitter() -> float:
     """A number in [0, 1) from the operating system: other in each process, seeded by nobody."""
     return int.from_bytes(os.urandom(4), "little") / 2**32

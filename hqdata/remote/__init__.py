@@ -1,0 +1,1 @@
+"""Files behind a URL: reading, writing and listing them over connections that fail."""

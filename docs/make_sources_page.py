@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hqdata.catalogue.manifest import Defect, SetManifest, SplitFacts
 from hqdata.catalogue.registry import load_manifests
+from hqdata.catalogue.sampled import Figure, SampledSet, load_sampled
 
 PAGE = Path(__file__).resolve().parent / "sources.md"
 WIDTH = 108
@@ -20,7 +21,8 @@ WIDTH = 108
 INTRODUCTION = """\
 # Sources and evaluation sets
 
-Written by `docs/make_sources_page.py` from `manifests/*.yaml`; change those, not this page.
+Written by `docs/make_sources_page.py` from `manifests/*.yaml` and `manifests/sampled/*.yaml`;
+change those, not this page.
 
 Every layout below is found anywhere below the data root, as a folder or inside a .zip, .tar or
 .tar.gz, with or without a folder of the archive's name around it, in upper or lower case. `{class}`
@@ -38,6 +40,7 @@ CERTAINTY = {
     "from-lists": "counted in public lists",
     "common-knowledge": "common knowledge, no source seen",
 }
+SAMPLED = "Sets that a sample is drawn from"
 ROLE = {"training": "Training sets", "evaluation": "Evaluation sets"}
 ACTION = {
     "drop": "left out",
@@ -66,6 +69,8 @@ def page() -> str:
             role = manifest.role
             blocks.append(f"## {ROLE[role]}")
         blocks.append("\n".join(section(manifest)))
+    blocks.append(f"## {SAMPLED}")
+    blocks += ["\n".join(sampled_section(known)) for known in load_sampled().values()]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -119,6 +124,39 @@ def section(manifest: SetManifest) -> Iterator[str]:
             yield ""
             for line in lines:
                 yield from bullet(line if line.endswith((".", "html")) else f"{line}.")
+
+
+def sampled_section(known: SampledSet) -> Iterator[str]:
+    """The lines about one set of archives."""
+    listed_names = ", ".join(f"`{name}`" for name in known.names)
+    yield f"### {known.title}"
+    yield ""
+    yield wrapped(f"Names: {listed_names}. Home: <{known.home}>")
+    yield ""
+    yield from bullet(f"Split: {known.split}, as many images as the recipe asks for (`sample:`)")
+    licence = known.licence
+    evidence = " ".join(licence.evidence.split())
+    yield from bullet(f"Licence: `{licence.id}`, {licence.name}; {PUSH[licence.push]}. {evidence}")
+    yield from bullet(
+        f"Archives: `{known.archive}` with `.tar`, `.tar.gz` or `.tgz`, or folders that they were "
+        "unpacked to, anywhere below the data root, which may be a URL"
+    )
+    yield ""
+    yield "The whole release:"
+    yield ""
+    figures: dict[Figure, str] = {
+        "num_archives": f"{known.num_archives:,} archives",
+        "num_images": f"{known.num_images:,} images",
+        "num_bytes": f"{known.num_bytes:,} bytes",
+    }
+    for name, number in figures.items():
+        yield from bullet(f"{number}: {' '.join(known.evidence[name].split())}")
+    if known.notes:
+        yield ""
+        yield "Notes:"
+        yield ""
+        for line in known.notes:
+            yield from bullet(line)
 
 
 def split(name: str, facts: SplitFacts) -> str:

@@ -1,4 +1,6 @@
-"""What lies below a data root: every set that has a manifest, found or missing."""
+"""What lies below a data root: every set that has a manifest, found or missing, and how many of the
+archives that a sample can be drawn from.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,10 @@ from pathlib import Path
 
 from rich.table import Table
 
+from hqdata.bundles.find import find_bundles
 from hqdata.catalogue.registry import load_manifests
+from hqdata.catalogue.sampled import SampledSet, load_sampled
+from hqdata.errors import UserError
 from hqdata.progress import Reporter
 from hqdata.recipe import Recipe, RecipeSource
 from hqdata.resolve import SplitRequest, resolve
@@ -62,11 +67,29 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class ArchivesLine:
+    """A set that samples are drawn from: how many of its archives are there.
+
+    `status` is one of found, some, missing, several (an archive lies there twice). A folder that an
+    archive was unpacked to counts as one.
+    """
+
+    source: str
+    split: str
+    status: str
+    where: str
+    archives: int
+    expected: int
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """All splits, and what there is to say about those that are not simply found."""
 
     lines: tuple[Line, ...]
     notes: tuple[str, ...]
+    archives: tuple[ArchivesLine, ...] = ()
 
     @property
     def all_found(self) -> bool:
@@ -97,12 +120,29 @@ class Overview:
                 line.where,
                 style="" if found else ("dim" if not line.use else "red"),
             )
-        table.caption = "training sets, then evaluation sets, then splits that neither needs"
+        table.add_section()
+        for item in self.archives:
+            size = f", {item.num_bytes / 1e9:,.1f} GB" if item.archives else ""
+            table.add_row(
+                item.source,
+                item.split,
+                item.status,
+                f"{item.archives:,} tars" if item.archives else "",
+                f"{item.expected:,} tars",
+                f"archives to draw from{size}" if item.archives else "",
+                item.where,
+                style="dim" if item.status == "missing" else "",
+            )
+        table.caption = (
+            "training sets, then evaluation sets, then splits that neither needs, then sets of "
+            "archives that a sample is drawn from"
+        )
         return table
 
 
-def overview(data_root: Path, use: list[str], reporter: Reporter) -> Overview:
-    """Looks for every split of every set that has a manifest; opens no picture.
+def overview(data_root: Path | str, use: list[str], reporter: Reporter) -> Overview:
+    """Looks for every split of every set that has a manifest; opens no picture, and none of the
+    archives that samples are drawn from.
 
     Raises:
         UserError: the data root is no folder, or `use` names no known set.
@@ -128,7 +168,52 @@ def overview(data_root: Path, use: list[str], reporter: Reporter) -> Overview:
     found = discover(index, requests, within)
     lines = [_line(index, item) for item in found]
     lines.sort(key=lambda line: _ORDER.index(line.use))
-    return Overview(tuple(lines), tuple(_notes(tree, lines, found)))
+    archives, told = _archives(data_root)
+    return Overview(tuple(lines), (*_notes(tree, lines, found), *told), archives)
+
+
+def _archives(data_root: Path | str) -> tuple[tuple[ArchivesLine, ...], list[str]]:
+    """What there is to draw from, by names and sizes alone, and what there is to say about it."""
+    (known,) = load_sampled().values()  # all that `hqdata.bundles` knows how to find
+    try:
+        found = find_bundles(data_root)
+    except UserError as error:
+        line = ArchivesLine(known.short_name, known.split, "several", "", 0, known.num_archives, 0)
+        return (line,), [f"{known.short_name}: {error}"]
+    status = "missing"
+    if found:
+        status = "found" if len(found) == known.num_archives else "some"
+    folders = dict.fromkeys(bundle.where.rpartition("/")[0] or "." for bundle in found)
+    where = " · ".join(list(folders)[:3]) + (" · …" if len(folders) > 3 else "")
+    line = ArchivesLine(
+        known.short_name,
+        known.split,
+        status,
+        where,
+        len(found),
+        known.num_archives,
+        sum(bundle.size for bundle in found),
+    )
+    return (line,), _archive_notes(known, len(found))
+
+
+def _archive_notes(known: SampledSet, number: int) -> list[str]:
+    if not number:
+        return [
+            f"{known.short_name}: {known.title}, {known.home}: needed for recipe sa1b-44k alone; "
+            f"{known.num_archives:,} archives, {known.num_bytes / 1e12:.1f} TB"
+        ]
+    if number < known.num_archives:
+        return [
+            f"{known.short_name}: a sample is drawn of the {number:,} archives that are there, not "
+            f"of all {known.num_archives:,}, and the data set says so"
+        ]
+    if number > known.num_archives:
+        return [
+            f"{known.short_name}: {number:,} archives, where the release has "
+            f"{known.num_archives:,}: something else is among them"
+        ]
+    return []
 
 
 _ORDER = ["training", "evaluation", ""]

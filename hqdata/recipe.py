@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hqdata.catalogue.manifest import Defect, MaskValues, ShortName
-from hqdata.catalogue.registry import find_set
+from hqdata.catalogue.registry import set_name
 from hqdata.errors import UserError, nearest
 from hqdata.resources import recipes_dir
 from hqdata.yaml_files import explain, read_yaml
@@ -21,14 +21,38 @@ class _Model(BaseModel):
 
 
 Count = Annotated[int, Field(strict=True, ge=1)]
+Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+
+
+class SampleSettings(_Model):
+    """What is wanted of a set that is sampled from archives.
+
+    `images` pictures, and of each the `masks` that come first by their hash. A mask counts only if
+    it reaches the publisher's own figures for its quality and if its area lies within the bounds,
+    which are shares of the picture's. Without a `seed` the recipe's own holds.
+    """
+
+    images: Count
+    masks: Literal["all"] | Count = 1
+    seed: Annotated[int, Field(strict=True, ge=0)] | None = None
+    min_predicted_iou: Share = 0.0
+    min_stability_score: Share = 0.0
+    min_area_fraction: Share = 0.0
+    max_area_fraction: Share = 1.0
+
+    @model_validator(mode="after")
+    def _bounds_leave_something(self) -> SampleSettings:
+        if self.min_area_fraction > self.max_area_fraction:
+            raise ValueError("'min_area_fraction' is above 'max_area_fraction'")
+        return self
 
 
 class RecipeSource(_Model):
-    """One line of `sources`: a data set that has a manifest, or a pair of folders of your own.
+    """One line of `sources`: a data set that is known, or a pair of folders of your own.
 
     `expect` counts the samples of each split; `any` accepts whatever is there. Without it the
     manifest's counts hold. For folders of your own `images` and `masks` are paths below the data
-    root.
+    root. `sample` is for a set that is sampled from archives, and needed there.
     """
 
     source: str = Field(min_length=1)
@@ -39,6 +63,7 @@ class RecipeSource(_Model):
     list: str | None = None
     mask_values: MaskValues = "auto"
     licence: str = "not-stated"
+    sample: SampleSettings | None = None
 
     @model_validator(mode="after")
     def _own_or_known(self) -> RecipeSource:
@@ -53,7 +78,17 @@ class RecipeSource(_Model):
             )
         if isinstance(self.expect, int) and not (self.splits is None or len(self.splits) == 1):
             raise ValueError("'expect' as one number needs a single split")
+        if self.sample is not None:
+            self._check_sample()
         return self
+
+    def _check_sample(self) -> None:
+        if self.images is not None:
+            raise ValueError("'sample' is for a set of archives, not for folders of your own")
+        if self.mask_values != "auto":
+            raise ValueError("'sample' goes without 'mask_values': its masks are binary")
+        if self.expect not in (None, "any"):
+            raise ValueError("'sample' goes without a number to expect: its 'images' says how many")
 
 
 class RecipeDefect(Defect):
@@ -124,8 +159,13 @@ def load_recipe(name_or_path: str | Path, _chain: tuple[Path, ...] = ()) -> Reci
     return select(merged, exclude=recipe.exclude)
 
 
+def is_recipe_path(name: str) -> bool:
+    """Whether a recipe is named by the path of its file, not by a name of the package's."""
+    return "/" in name or name.endswith((".yaml", ".yml"))
+
+
 def _locate(name: str, beside: Path | None) -> Path:
-    if "/" in name or name.endswith((".yaml", ".yml")):
+    if is_recipe_path(name):
         path = Path(name) if beside is None else beside / name
         if not path.is_file():
             raise UserError("there is no such recipe file", where=path)
@@ -150,7 +190,7 @@ def source_name(item: RecipeSource) -> str:
         UserError: no such data set, or a name that cannot be one.
     """
     if item.images is None:
-        return find_set(item.source).short_name
+        return set_name(item.source)
     if not re.fullmatch(_OWN_NAME, item.source):
         raise UserError(
             f"{item.source!r} cannot name a source",
@@ -175,7 +215,7 @@ def select(
         candidate = name if name in known else None
         if candidate is None:
             try:
-                candidate = find_set(name).short_name
+                candidate = set_name(name)
             except UserError:
                 candidate = None
         if candidate not in known:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from pydantic import ValidationError
 
 from hqdata.catalogue.evaluation import find_image_set
 from hqdata.catalogue.manifest import Defect, MaskValues, SetManifest, SplitLayout
-from hqdata.catalogue.registry import find_set
+from hqdata.catalogue.registry import find_set, set_name
+from hqdata.catalogue.sampled import SampledSet, find_sampled
 from hqdata.errors import UserError, nearest
-from hqdata.recipe import Recipe, RecipeDefect, RecipeSource, source_name
+from hqdata.recipe import Recipe, RecipeDefect, RecipeSource, SampleSettings, source_name
+from hqdata.sampling import Choice
 from hqdata.storage import archive_stem
 from hqdata.yaml_files import explain
 
@@ -45,16 +47,61 @@ class SplitRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class SampleRequest:
+    """One split to draw from archives, with all that the recipe and the catalogue say about it.
+
+    Attributes:
+        source: short name; the folder of its shards and the prefix of its keys.
+        split: name of the split.
+        expect: number of samples; None where any number will do, or where a picture may have
+            several.
+        licence: short id.
+        settings: what the recipe says.
+        choice: the same in the form that decides about pictures and masks, its seed filled in.
+        set: the data set.
+        subset: fewer pictures than asked for are no fault.
+    """
+
+    source: str
+    split: str
+    expect: int | None
+    licence: str
+    settings: SampleSettings
+    choice: Choice
+    set: SampledSet
+    subset: bool
+
+    def to_dict(self) -> dict[str, object]:
+        """What `dataset.json` keeps of it."""
+        return {
+            "source": self.source,
+            "split": self.split,
+            "expect": self.expect,
+            "images": self.settings.images,
+            **asdict(self.choice),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class ResolvedRecipe:
-    """A recipe with every name looked up and every default filled in."""
+    """A recipe with every name looked up and every default filled in.
+
+    `splits` are paired from files, `samples` are drawn from archives.
+    """
 
     recipe: Recipe
     splits: tuple[SplitRequest, ...]
+    samples: tuple[SampleRequest, ...] = ()
 
     @property
     def name(self) -> str:
         """The recipe's name."""
         return self.recipe.name
+
+    @property
+    def requests(self) -> tuple[SplitRequest | SampleRequest, ...]:
+        """All that it builds: what is paired from files, then what is drawn from archives."""
+        return (*self.splits, *self.samples)
 
     def to_dict(self) -> dict[str, object]:
         """What `dataset.json` keeps of it: settings, and the splits with their expected counts."""
@@ -64,6 +111,8 @@ class ResolvedRecipe:
         kept["splits"] = [
             {"source": s.source, "split": s.split, "expect": s.expect} for s in self.splits
         ]
+        if self.samples:
+            kept["samples"] = [sample.to_dict() for sample in self.samples]
         return kept
 
 
@@ -79,10 +128,15 @@ def resolve(recipe: Recipe, *, subset: bool = False) -> ResolvedRecipe:
     """
     if not recipe.sources:
         raise UserError(f"recipe {recipe.name!r} has no sources")
+    samples = [_sample(recipe, item, subset=subset) for item in recipe.sources if _is_drawn(item)]
     requests = [
-        request for item in recipe.sources for request in _requests(recipe, item, subset=subset)
+        request
+        for item in recipe.sources
+        if not _is_drawn(item)
+        for request in _requests(recipe, item, subset=subset)
     ]
     names = [(request.source, request.split) for request in requests]
+    names += [(sample.source, sample.split) for sample in samples]
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"recipe {recipe.name!r} asks for {name[0]} {name[1]} twice")
@@ -95,7 +149,54 @@ def resolve(recipe: Recipe, *, subset: bool = False) -> ResolvedRecipe:
                 f"recipe {recipe.name!r} builds {target}, which it must not overlap",
                 do="take it out of 'sources' or out of 'must_not_overlap'",
             )
-    return ResolvedRecipe(recipe, tuple(requests))
+    return ResolvedRecipe(recipe, tuple(requests), tuple(samples))
+
+
+def _is_drawn(item: RecipeSource) -> bool:
+    """Whether a source is drawn from archives; folders of one's own may be called as they like."""
+    return item.images is None and find_sampled(item.source) is not None
+
+
+def _sample(recipe: Recipe, item: RecipeSource, *, subset: bool) -> SampleRequest:
+    found = find_sampled(item.source)
+    if found is None or item.sample is None:
+        raise UserError(
+            f"source {item.source!r}: it is not said how many pictures to draw",
+            where=f"recipe {recipe.name!r}",
+            expected="a data set that is sampled, with `sample: {images: 1000}`",
+            do="see recipes/sa1b-44k.yaml",
+        )
+    settings = item.sample
+    for split in item.splits or ():
+        if split != found.split:
+            raise UserError(
+                f"{found.full_name} has no split {split!r}{nearest(split, [found.split])}",
+                expected=f"{found.split}, or no 'splits' at all",
+            )
+    if settings.images > found.num_images:
+        raise UserError(
+            f"source {item.source!r}: {settings.images:,} images are more than there are",
+            expected=f"at most {found.num_images:,}",
+        )
+    one_each = settings.masks == 1
+    any_number = subset or item.expect == "any"
+    return SampleRequest(
+        source=found.short_name,
+        split=found.split,
+        expect=settings.images if one_each and not any_number else None,
+        licence=found.licence.id,
+        settings=settings,
+        choice=Choice(
+            seed=recipe.seed if settings.seed is None else settings.seed,
+            masks=0 if settings.masks == "all" else settings.masks,
+            min_predicted_iou=settings.min_predicted_iou,
+            min_stability_score=settings.min_stability_score,
+            min_area_fraction=settings.min_area_fraction,
+            max_area_fraction=settings.max_area_fraction,
+        ),
+        set=found,
+        subset=any_number,
+    )
 
 
 def _check_defect(
@@ -105,6 +206,13 @@ def _check_defect(
     built = [request.split for request in requests if request.source == defect.source]
     if not built and defect.source in left_out:
         return  # maybe folders of one's own, of which nothing is known once they are left out
+    sampled = None if built else find_sampled(defect.source)
+    if sampled is not None:
+        raise UserError(
+            f"defects: {sampled.full_name} is sampled and takes none",
+            where=f"the defect of {defect.name or defect.file!r}",
+            do="leave it out: a picture that cannot be used is replaced by the next by itself",
+        )
     known = built
     if not built or any(r.source == defect.source and r.manifest is not None for r in requests):
         known = list(find_set(defect.source).splits)
@@ -162,6 +270,12 @@ def _is_set(name: str) -> bool:
 
 def _requests(recipe: Recipe, item: RecipeSource, *, subset: bool) -> list[SplitRequest]:
     name = source_name(item)
+    if item.sample is not None:
+        raise UserError(
+            f"source {item.source!r}: 'sample' is for a data set that is sampled from archives",
+            where=f"recipe {recipe.name!r}",
+            do="leave 'sample' out; 'expect' says how many pairs there should be",
+        )
     manifest = None if item.images is not None else find_set(item.source)
     known = ("all",) if manifest is None else tuple(manifest.splits)
     splits = item.splits or known
@@ -201,7 +315,7 @@ def is_source(given: str, short_name: str) -> bool:
     if given == short_name:
         return True
     try:
-        return find_set(given).short_name == short_name
+        return set_name(given) == short_name
     except UserError:
         return False
 

@@ -180,6 +180,41 @@ def test_the_table_has_a_row_a_split(tmp_path: Path) -> None:
     view = see(tmp_path)
     text = shown(view)
     rows = [row for row in text.splitlines() if " missing " in row or " found " in row]
-    assert len(rows) == len(view.lines)
+    assert len(rows) == len(view.lines) + len(view.archives)
     (row,) = [row for row in rows if " found " in row]
     assert "1 (+1 odd)" in row and "1,000" in row and "sam-hq repack" in row
+
+
+class TestArchivesToDrawFrom:
+    """SA-1B is counted by the names of its archives, none of which is opened."""
+
+    def test_none_are_needed(self, tmp_path: Path) -> None:
+        (found,) = see(tmp_path).archives
+        assert (found.source, found.split, found.status) == ("sa1b", "train", "missing")
+        assert (found.archives, found.expected) == (0, 1000)
+        assert "sa1b: SA-1B" in notes(see(tmp_path)) and "11.3 TB" in notes(see(tmp_path))
+        assert "1,000 tars" in shown(see(tmp_path))
+
+    def test_some_are_a_sample_of_some(self, tmp_path: Path) -> None:
+        """What is in them is no tar at all: nobody looks."""
+        put(tmp_path, "sa-1b/sa_000020.tar", "sa-1b/sa_000021.tar", data=b"no tar" * 100)
+        put(tmp_path, "sa-1b/sa_000022/sa_5.jpg", "sa-1b/sa_000022/sa_5.json")
+        view = see(tmp_path)
+        (found,) = view.archives
+        assert (found.status, found.archives, found.where) == ("some", 3, "sa-1b")
+        assert found.num_bytes == 1202
+        assert "drawn of the 3 archives that are there, not of all 1,000" in notes(view)
+        assert "left alone" not in notes(view)  # the pairs' own scan passes them by
+        assert "3 tars" in shown(view)
+
+    def test_one_that_lies_there_twice_is_a_question(self, tmp_path: Path) -> None:
+        put(tmp_path, "a/sa_000020.tar", "b/sa_000020.tar")
+        view = see(tmp_path)
+        assert view.archives[0].status == "several"
+        assert "a/sa_000020.tar and b/sa_000020.tar" in notes(view)
+
+    def test_all_are_found(self, tmp_path: Path) -> None:
+        put(tmp_path, *(f"sa_{number:06d}.tar" for number in range(1000)))
+        (found,) = see(tmp_path).archives
+        assert (found.status, found.archives, found.where) == ("found", 1000, ".")
+        assert "sa1b" not in notes(see(tmp_path))

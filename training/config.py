@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from hqdata.errors import UserError, nearest
+from hqdata.recipe import is_recipe_path
 from hqdata.yaml_files import explain, read_yaml
 
 Precision = Literal["auto", "bf16", "fp32"]
@@ -55,13 +56,21 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     shards: str = _field(
-        "shards", "data", "data set to train on: a folder, or a URL (http, s3, hf)"
+        "shards",
+        "data",
+        "data set to train on: a folder, or a URL (https://…, s3://…, hf://…)",
     )
     eval_shards: str | None = _field(
         None,
         "data",
         "data set to evaluate on after each epoch: a folder made with the recipe "
         "'evaluation'; without it nothing is evaluated",
+    )
+    recipe: str | None = _field(
+        None,
+        "data",
+        "train on the sources of this recipe only, all of which the data set has to have: a name, "
+        "e.g. sa1b-44k, or the path of a .yaml file",
     )
     only: tuple[str, ...] = _field((), "data", "train on these sources only")
     exclude: tuple[str, ...] = _field((), "data", "leave these sources out")
@@ -142,6 +151,13 @@ class TrainConfig(BaseModel):
         le=64,
     )
 
+    @field_validator("recipe")
+    @classmethod
+    def _from_anywhere(cls, value: str | None) -> str | None:
+        """A path as the run can remember it: it may go on from another folder."""
+        is_path = value is not None and is_recipe_path(value)
+        return str(Path(value).resolve()) if value is not None and is_path else value
+
     @model_validator(mode="after")
     def _fits_together(self) -> TrainConfig:
         if self.scale_min > self.scale_max:
@@ -156,9 +172,10 @@ class TrainConfig(BaseModel):
         """Where the run goes."""
         if self.out is not None:
             return self.out
+        recipe = "" if self.recipe is None else f"-{Path(self.recipe).stem}"
         left_out = "".join(f"-no-{name.replace('/', '_')}" for name in self.exclude)
         only = "".join(f"-{name.replace('/', '_')}" for name in self.only)
-        return Path("runs") / f"hq-{self.model}{only}{left_out}"
+        return Path("runs") / f"hq-{self.model}{recipe}{only}{left_out}"
 
     def rate(self, step: int, steps_per_epoch: int) -> float:
         """The learning rate of a step, from 0."""

@@ -134,6 +134,7 @@ def evaluate(
         model=loaded.model.backbone.name,
         weights=loaded.weights,
         trained_on=known,
+        recipe=loaded.recipe,
         dataset=dataset.info.name,
         dataset_digest=dataset.info.digest,
         prompt=str(choice),

@@ -73,6 +73,8 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> a
 def _metavar(name: str, default: object) -> str:
     if name in ("out", "cache_dir", "sam_checkpoint", "shards", "eval_shards"):
         return "PATH"
+    if name == "recipe":
+        return "NAME|PATH"
     if name in ("model", "device", "precision", "compat"):
         return "NAME"
     return "N" if isinstance(default, int) or default is None else "X"

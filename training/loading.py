@@ -27,11 +27,13 @@ class Loaded:
         model: ready for use.
         weights: where the HQ weights come from, in words.
         trained_on: "source/split" names; None where nobody knows.
+        recipe: name of the recipe that these are of, if one was asked for.
     """
 
     model: HqSam
     weights: str
     trained_on: tuple[str, ...] | None
+    recipe: str | None = None
 
 
 def resolve_precision(name: str, device: torch.device) -> Precision:
@@ -106,7 +108,7 @@ def load_model(
         )
     said = state.metadata.get("trained_on")
     trained_on = None if said is None else tuple(word for word in said.split(",") if word)
-    return Loaded(model.to(device), path.name, trained_on)
+    return Loaded(model.to(device), path.name, trained_on, state.metadata.get("recipe"))
 
 
 def _of_run(
@@ -128,7 +130,7 @@ def _of_run(
         load_sam(model, checkpoint)
     load_hq(model, run.hq_weights)
     weights = f"{run.root.name}/{run.hq_weights.name}"
-    return Loaded(model.to(device), weights, tuple(run.trained_on))
+    return Loaded(model.to(device), weights, tuple(run.trained_on), run.recipe)
 
 
 def _check_sam(checkpoint: Path, run: Run) -> None:

@@ -93,6 +93,7 @@ class Observer:
             model=self._config.model,
             weights=f"after epoch {epoch}",
             trained_on=self._selection.sources,
+            recipe=self._selection.recipe,
             dataset=self._dataset.info.name,
             dataset_digest=self._dataset.info.digest,
             prompt="box",
@@ -123,11 +124,13 @@ class Observer:
         return max(found, key=lambda one: one.result.mean("hq").mbiou, default=None)
 
     def _metadata(self, epoch: int) -> dict[str, str]:
+        selection = self._selection
         return {
             "epoch": str(epoch),
-            "trained_on": ",".join(self._selection.sources),
-            "selection_digest": self._selection.digest,
-            "dataset_digest": self._selection.dataset.info.digest,
+            "trained_on": ",".join(selection.sources),
+            "selection_digest": selection.digest,
+            "dataset_digest": selection.dataset.info.digest,
+            **({"recipe": selection.recipe} if selection.recipe is not None else {}),
         }
 
     def _write(self, epoch: int, results: Results) -> None:
@@ -205,5 +208,20 @@ class Observer:
             ),
             ("encoder in", self._model.precision),
             ("data set", f"{info.dataset}, digest {info.dataset_digest[:16]}…"),
+            *((("recipe", info.recipe),) if info.recipe is not None else ()),
+            *_samples(self._selection),
             ("seed", str(config.seed)),
         )
+
+
+def _samples(selection: Selection) -> list[tuple[str, str]]:
+    """What is to be known of sources that were drawn from archives, as facts."""
+    sampled = selection.dataset.info.sampled or {}
+    return [
+        (
+            f"{name} is a sample",
+            f"of {item.archives:,} of {item.archives_expected:,} archives, seed {item.seed}",
+        )
+        for name, item in sampled.items()
+        if name in selection.sources
+    ]

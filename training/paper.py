@@ -53,6 +53,9 @@ BY_SET = {
 MEAN = _row((79.5, 71.1), (89.1, 81.8))
 """Over the four sets."""
 
+SA_1B = "sa1b"
+"""Short name of SA-1B in our shards."""
+
 MEAN_SA_1B_44K = Scores(0.783, 0.701)
 """Over the four sets, of a token trained on 44 thousand images of SA-1B instead."""
 

@@ -33,6 +33,7 @@ class Results(BaseModel):
         model: name of the backbone.
         weights: where the HQ weights come from.
         trained_on: "source/split" names that the token was trained on; None where nobody knows.
+        recipe: name of the recipe that these are of, if one was asked for.
         dataset: name of the evaluation data set, and `dataset_digest` its digest.
         prompt: as the command line writes it, noise included.
         precision: of the frozen encoder.
@@ -53,6 +54,7 @@ class Results(BaseModel):
     precision: str
     images: tuple[ImageScore, ...]
     means: dict[str, float]
+    recipe: str | None = None
 
     @property
     def result(self) -> EvaluationResult:
@@ -62,6 +64,13 @@ class Results(BaseModel):
     def to_json(self) -> bytes:
         """The text of the file."""
         return self.model_dump_json(indent=1).encode() + b"\n"
+
+    @property
+    def is_of_sa_1b(self) -> bool:
+        """Whether the token was trained on SA-1B and nothing else."""
+        return bool(self.trained_on) and all(
+            own.startswith(f"{paper.SA_1B}/") for own in self.trained_on or ()
+        )
 
     def is_zero_shot(self, name: str) -> bool | None:
         """Whether nothing of a set's family was trained on; None where nobody knows."""
@@ -81,6 +90,7 @@ def make_results(
     dataset_digest: str,
     prompt: str,
     precision: str,
+    recipe: str | None = None,
 ) -> Results:
     """The record of an evaluation; see `Results` for the arguments."""
     return Results(
@@ -93,6 +103,7 @@ def make_results(
         precision=precision,
         images=tuple(image for one in result.sets for image in one.images),
         means=result.figures(),
+        recipe=recipe,
     )
 
 
@@ -161,16 +172,20 @@ def lines(results: Results) -> Iterator[Line]:
             _marked(_pair(one.hq), results.is_zero_shot(one.name)),
             _gain(one.sam, one.hq),
             _pair(row.sam) if row else "",
-            _of_paper(row, one.name),
+            # Of a token trained on SA-1B the paper gives the mean alone.
+            "" if results.is_of_sa_1b else _of_paper(row, one.name),
         )
     names = [one.name for one in result.sets]
     bare = [name for name in names if results.is_zero_shot(name)]
     if len(names) > 1:
         whole = None if results.trained_on is None else len(bare) == len(names)
         row = paper.reference_mean(results.model, names, results.prompt)
-        yield _mean_line(result, "mean", names, whole, row)
+        hq = "" if row is None else f"({_pair(row.hq)})"
+        if row is not None and results.is_of_sa_1b:
+            hq = _pair(paper.MEAN_SA_1B_44K)
+        yield _mean_line(result, "mean", names, whole, row, hq)
     if len(bare) > 1 and len(bare) < len(names):
-        yield _mean_line(result, "mean, zero-shot sets", bare, True, None)
+        yield _mean_line(result, "mean, zero-shot sets", bare, True, None, "")
 
 
 def _mean_line(
@@ -179,6 +194,7 @@ def _mean_line(
     names: list[str],
     zero_shot: bool | None,
     row: paper.PaperRow | None,
+    paper_hq: str,
 ) -> Line:
     means: dict[Method, Scores] = {"sam": result.mean("sam", names), "hq": result.mean("hq", names)}
     return Line(
@@ -188,7 +204,7 @@ def _mean_line(
         _marked(_pair(means["hq"]), zero_shot),
         _gain(means["sam"], means["hq"]),
         _pair(row.sam) if row else "",
-        f"({_pair(row.hq)})" if row else "",
+        paper_hq,
         is_mean=True,
     )
 
@@ -202,7 +218,8 @@ def notes(results: Results) -> list[str]:
             "What the token was trained on is unknown: figures marked ? may be zero-shot or not."
         )
     else:
-        found.append("Trained on " + (", ".join(results.trained_on) or "nothing") + ".")
+        recipe = "" if results.recipe is None else f" (recipe {results.recipe})"
+        found.append("Trained on " + (", ".join(results.trained_on) or "nothing") + f"{recipe}.")
         if any(not results.is_zero_shot(one.name) for one in result.sets):
             found.append(
                 "In parentheses: the token was trained on the training split of the same family."
@@ -213,7 +230,12 @@ def notes(results: Results) -> list[str]:
         if one.num_without_object
     ]
     rows = [paper.reference(results.model, one.name, results.prompt) for one in result.sets]
-    if any(rows):
+    if any(rows) and results.is_of_sa_1b:
+        found.append(
+            f"Paper: HQ-SAM (arXiv 2306.01567), ViT-L, trained on 44 thousand images of SA-1B; its "
+            f"mean is that of {paper.TABLE}, which gives {_pair(paper.MEAN.hq)} for HQSeg-44K."
+        )
+    elif any(rows):
         sa_1b = _pair(paper.MEAN_SA_1B_44K)
         found.append(
             f"Paper: HQ-SAM (arXiv 2306.01567), ViT-L, trained on HQSeg-44K; its means are those "

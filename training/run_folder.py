@@ -48,6 +48,7 @@ class RunInfo(BaseModel):
         model: name of the backbone.
         dataset: name of the data set; `dataset_digest` its digest, `selection_digest` that of what
             was selected from it, `trained_on` the selected "source/split" names and their sizes.
+        recipe: name of the recipe they are of, if one was asked for.
         num_samples: samples of an epoch.
         sam_sha256: of SAM's checkpoint, empty where its weights are random.
         num_parameters: how many are trained.
@@ -66,6 +67,7 @@ class RunInfo(BaseModel):
     sam_sha256: str
     num_parameters: int
     versions: dict[str, str]
+    recipe: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +211,7 @@ class Run:
         hq_weights: the best HQ weights, else the last.
         trained_on: "source/split" names.
         seed: of the run.
+        recipe: name of the recipe that these are of, if one was asked for.
     """
 
     root: Path
@@ -218,6 +221,7 @@ class Run:
     hq_weights: Path
     trained_on: tuple[str, ...]
     seed: int
+    recipe: str | None = None
 
 
 def open_run(root: Path) -> Run:
@@ -243,6 +247,7 @@ def open_run(root: Path) -> Run:
         hq_weights=weights,
         trained_on=tuple(info.trained_on),
         seed=config.seed,
+        recipe=info.recipe,
     )
 
 

@@ -14,8 +14,11 @@ import torch
 import hqdata
 from hqdata.errors import UserError
 from hqdata.files import sha256_file
+from hqdata.recipe import load_recipe
+from hqdata.resolve import resolve
+from hqdata.shards.dataset import Dataset
 from training.config import TrainConfig, make_config, read_config
-from training.data.selection import Selection
+from training.data.selection import Selection, select
 from training.model.backbones import Backbone, find_backbone
 from training.model.checkpoints import load_sam
 from training.model.hq_sam import HqSam, Precision, build_hq_sam
@@ -64,6 +67,22 @@ def resolve_config(
             do="leave them out, or start a new run with another --out",
         )
     return config
+
+
+def select_samples(config: TrainConfig, dataset: Dataset) -> Selection:
+    """The samples of a data set that a config asks for.
+
+    Raises:
+        UserError: see `training.data.selection.select`; or there is no such recipe.
+    """
+    recipe = None if config.recipe is None else resolve(load_recipe(config.recipe))
+    return select(
+        dataset,
+        only=config.only,
+        exclude=config.exclude,
+        recipe=recipe,
+        recipe_called=config.recipe or "",
+    )
 
 
 def find_sam_checkpoint(config: TrainConfig, backbone: Backbone) -> Path | None:
@@ -151,6 +170,7 @@ def describe_run(config: TrainConfig, selection: Selection, built: Built) -> Run
         dataset_digest=info.digest,
         selection_digest=selection.digest,
         trained_on=sizes,
+        recipe=selection.recipe,
         num_samples=len(selection),
         sam_sha256=built.sam_sha256,
         num_parameters=sum(p.numel() for p in built.model.hq_parameters()),

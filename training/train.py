@@ -16,7 +16,7 @@ from hqdata.shards.dataset import Dataset
 from training.cli_common import err, explain_os_error, out_console, pick_device
 from training.config import TrainConfig
 from training.data.order import num_steps
-from training.data.selection import Selection, select
+from training.data.selection import Selection
 from training.data.shards import OpenedShards, open_shards
 from training.data.stream import Stream, stream_config, validate_state
 from training.distributed import Ranks, joined
@@ -26,7 +26,14 @@ from training.loop import Trainer, TrainingError
 from training.observe import Observer
 from training.results import notes, to_table
 from training.run_folder import CONFIG_FILE, RunFolder, claimed
-from training.setup import Built, build_model, check_same_run, describe_run, resolve_config
+from training.setup import (
+    Built,
+    build_model,
+    check_same_run,
+    describe_run,
+    resolve_config,
+    select_samples,
+)
 from training.snapshot import Position, Snapshot
 
 DESCRIPTION = "Trains the HQ token of HQ-SAM on shards that hqdata built."
@@ -87,7 +94,7 @@ def train(config: TrainConfig, ranks: Ranks, display: Display, *, resume: bool) 
             cache_dir=config.cache_dir,
             cache_bytes=int(config.cache_gib * 2**30),
         )
-        selection = select(opened.dataset, only=config.only, exclude=config.exclude)
+        selection = select_samples(config, opened.dataset)
         # Opened now: a mistake must show before hours of training, and before a folder is made.
         evaluation = None if config.eval_shards is None else Dataset.open(config.eval_shards)
         built = build_model(config, device)
@@ -277,6 +284,8 @@ def _tell_start(
 ) -> None:
     steps = num_steps(len(selection), config.batch_size)
     names = ", ".join(selection.sources)
+    if selection.recipe is not None:
+        names = f"recipe {selection.recipe}: {names}"
     display.say(
         f"{config.model} on {device}{f' x {ranks.world_size}' if ranks.world_size > 1 else ''}: "
         f"{len(selection):,} samples ({names}), {config.epochs} epochs of {steps:,} steps of "

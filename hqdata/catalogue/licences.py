@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hqdata.catalogue.manifest import Licence, SetManifest, ShortName
 from hqdata.catalogue.registry import load_manifests
+from hqdata.catalogue.sampled import fold, load_sampled
 from hqdata.errors import UserError
 from hqdata.resources import manifests_dir
 from hqdata.yaml_files import explain, read_yaml
@@ -76,12 +77,18 @@ def known_licences(folder: Path | None = None) -> dict[str, Licence]:
 
 @cache
 def set_terms(folder: Path | None = None) -> dict[str, SetTerms]:
-    """The terms of sets without a manifest, by short name.
+    """The terms of sets without a manifest of pairs, by short name.
+
+    They are those of `manifests/licences/` and of the sets that are sampled from archives; of a
+    `folder` only what is in it.
 
     Raises:
         UserError: a file is not valid.
     """
     found = {}
+    for name, item in load_sampled().items() if folder is None else ():
+        document = item.model_dump(include=set(SetTerms.model_fields))
+        found[name] = SetTerms.model_validate(document)
     for path in sorted((folder or _folder()).glob("*.yaml")):
         if path.name == KNOWN_FILE:
             continue
@@ -101,13 +108,14 @@ def known_sets() -> list[SetManifest | SetTerms]:
 
 
 def find_terms(name: str) -> SetManifest | SetTerms | None:
-    """What is known of the set of a name, an alias or a full name, ignoring case; None if nothing
-    is.
+    """What is known of the set of a name, an alias or a full name; None if nothing is.
+
+    Case does not matter, nor does `_` for `-`.
     """
-    folded = name.casefold()
+    folded = fold(name)
     for known in known_sets():
         names = (known.short_name, known.full_name, *known.aliases)
-        if folded in map(str.casefold, names):
+        if folded in map(fold, names):
             return known
     return None
 

@@ -47,6 +47,7 @@ def render_card(facts: CardFacts) -> str:
         examples=_examples(facts),
         composition=card_tables.composition(summary),
         composition_note=_composition_note(facts, summary),
+        samples=card_tables.samples(summary),
         figures=card_tables.figures(summary),
         licence_intro=_licence_intro(facts),
         licences=card_tables.licences(facts),

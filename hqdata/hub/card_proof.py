@@ -29,7 +29,12 @@ _WITHIN = {
 
 def notices(facts: CardFacts) -> list[Notice]:
     """What a reader must not miss."""
-    return [*_about_pictures(facts), *_about_proof(facts), *_about_counts(facts)]
+    return [
+        *_about_pictures(facts),
+        *_about_proof(facts),
+        *_about_counts(facts),
+        *_about_samples(facts),
+    ]
 
 
 def _about_pictures(facts: CardFacts) -> list[Notice]:
@@ -109,6 +114,18 @@ def _about_counts(facts: CardFacts) -> list[Notice]:
         if not counts.complete and counts.expected is not None
     ]
     return [("WARNING", f"**Not as many images as expected:** {', '.join(short)}.")]
+
+
+def _about_samples(facts: CardFacts) -> list[Notice]:
+    return [
+        (
+            "WARNING",
+            f"**A sample of some archives.** {code(where)} was drawn from {item.archives:,} of "
+            f"{item.archives_expected:,} archives: it stands for these, not for the whole set.",
+        )
+        for where, item in (facts.info.sampled or {}).items()
+        if item.cluster
+    ]
 
 
 def built(facts: CardFacts) -> str:

@@ -52,6 +52,11 @@ def _counts(group: Group) -> list[str]:
     ]
 
 
+def samples(summary: Summary) -> str:
+    """What was drawn from archives, a line each; empty without any."""
+    return "\n".join(f"- {code(where)}: {words.drawn(item)}" for where, item in summary.sampled)
+
+
 def figures(summary: Summary) -> str:
     """What pictures and masks look like, by source; empty without samples."""
     rows = []

@@ -9,6 +9,7 @@ from typing import Literal
 import pyarrow as pa
 
 from hqdata.catalogue.registry import load_manifests
+from hqdata.catalogue.sampled import load_sampled
 from hqdata.hub.licences import Decision, Terms
 from hqdata.overlap.report import OverlapReport
 from hqdata.recipe import load_recipe, recipe_names
@@ -22,6 +23,7 @@ HUB = "https://huggingface.co"
 _TITLES = {
     "hqseg-44k": "HQSeg-44K",
     "evaluation": "Evaluation sets of HQ-SAM",
+    "sa1b-44k": "SA-1B-44K",
 }
 _STAND_IN_TITLES = {
     "mini": "Stand-in for HQSeg-44K",
@@ -129,8 +131,8 @@ class CardFacts:
 
 def title_of(source: str) -> str:
     """A source's name in a sentence: `DIS5K` of `dis`, without what stands in parentheses."""
-    manifest = load_manifests().get(source)
-    return source if manifest is None else manifest.title.split(" (")[0]
+    known = load_manifests().get(source) or load_sampled().get(source)
+    return source if known is None else known.title.split(" (")[0]
 
 
 def _listed(sources: tuple[str, ...]) -> str:
@@ -144,4 +146,4 @@ def _sources_of(recipe: str) -> tuple[str, ...]:
     if recipe not in recipe_names():
         return ()
     resolved = resolve(load_recipe(recipe))
-    return tuple(dict.fromkeys(split.source for split in resolved.splits))
+    return tuple(dict.fromkeys(request.source for request in resolved.requests))

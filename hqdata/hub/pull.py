@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hqdata.build.folder import (
-    claim,
     publish_manifest,
     remove_shards,
     remove_temporaries,
@@ -18,6 +17,7 @@ from hqdata.build.folder import (
     withdraw_manifest,
 )
 from hqdata.build.work import sidecar_path
+from hqdata.claims import claim
 from hqdata.errors import CancelledError, DatasetError, UserError
 from hqdata.files import no_room, sha256_file, sha256_of, write_whole
 from hqdata.hub.download import (

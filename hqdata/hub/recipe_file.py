@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from hqdata.catalogue.registry import find_set
+from hqdata.catalogue.registry import set_name
 from hqdata.errors import UserError
 from hqdata.hub.names import CERTIFICATE_FILE, RECIPE_FILE
 from hqdata.overlap.removal import keys_to_remove
@@ -37,10 +37,15 @@ def recipe_bytes(info: DatasetInfo, *, with_certificate: bool = True) -> bytes |
     if own_folders(info):
         return None
     splits = info.recipe.get("splits", ())
-    kept = {k: v for k, v in info.recipe.items() if k != "splits" and v not in (None, [], "")}
+    kept = {
+        name: value
+        for name, value in info.recipe.items()
+        if name not in ("splits", "samples") and value not in (None, [], "")
+    }
     # Splits that accept any number stand in a line of their own.
     lines = groupby(splits, key=lambda item: (item["source"], item["expect"] is None))
     sources = [_line(source, list(group)) for (source, _), group in lines]
+    sources += map(_sample_line, info.recipe.get("samples", ()))
     document = {**kept, "sources": sources}
     remove, but = "", ""
     if info.removed is not None and with_certificate:
@@ -63,6 +68,14 @@ def _line(source: str, splits: list[dict[str, Any]]) -> dict[str, Any]:
     return {"source": source, "splits": names, "expect": counts or "any"}
 
 
+def _sample_line(sample: dict[str, Any]) -> dict[str, Any]:
+    settings = {k: v for k, v in sample.items() if k not in ("source", "split", "expect")}
+    line = {"source": sample["source"], "splits": [sample["split"]]}
+    if settings["masks"] == 1 and sample["expect"] is None:
+        line["expect"] = "any"
+    return {**line, "sample": {**settings, "masks": settings["masks"] or "all"}}
+
+
 def own_folders(info: DatasetInfo) -> list[str]:
     """The sources that are pairs of folders: no recipe of the data set can say where they are."""
     splits = info.recipe.get("splits", ())
@@ -74,7 +87,7 @@ def _is_own(info: DatasetInfo, source: str) -> bool:
     if _OWN_LAYOUT in layouts:
         return True  # even if it is called like a set that has a manifest
     try:
-        return find_set(source).short_name != source
+        return set_name(source) != source
     except UserError:
         return True
 

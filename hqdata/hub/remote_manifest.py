@@ -8,11 +8,20 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from hqdata.errors import DatasetError, UserError
 from hqdata.hub.download import Snapshot
 from hqdata.hub.names import CERTIFICATE_FILE, RECIPE_FILE
 from hqdata.hub.recipe_file import where_removed
-from hqdata.recipe import Recipe, load_recipe, recipe_names, select, source_name
+from hqdata.recipe import (
+    Recipe,
+    SampleSettings,
+    load_recipe,
+    recipe_names,
+    select,
+    source_name,
+)
 from hqdata.resolve import resolve
 from hqdata.shards.dataset import DatasetInfo, dataset_digest, parse_info
 from hqdata.shards.names import DATASET_FILE, PROBLEMS_FILE, SAMPLES_FILE
@@ -81,6 +90,12 @@ def _fault(info: DatasetInfo) -> str:
     splits = info.recipe.get("splits")
     if not isinstance(splits, list) or not all(_is_split_of(entry, info) for entry in splits):
         return "its recipe does not say of which sources and splits it is"
+    samples = info.recipe.get("samples", [])
+    if not isinstance(samples, list) or not all(_is_sample_of(entry, info) for entry in samples):
+        return "its recipe does not say what it is a sample of"
+    splits_of = {f"{s}/{split}" for s, found in info.sources.items() for split in found}
+    if not set(info.sampled or ()) <= splits_of:
+        return "it tells of a sample that it does not have"
     return ""
 
 
@@ -108,6 +123,23 @@ def _is_split_of(entry: object, info: DatasetInfo) -> bool:
         and isinstance(split, str)
         and (expect is None or type(expect) is int)
     )
+
+
+def _is_sample_of(entry: object, info: DatasetInfo) -> bool:
+    """Whether an entry of a recipe's samples is one: a split, and the settings of a sample."""
+    if not isinstance(entry, dict):
+        return False
+    where = {name: entry.get(name) for name in ("source", "split", "expect")}
+    settings = {name: value for name, value in entry.items() if name not in where}
+    if entry.keys() < where.keys() or not _is_split_of(where, info):
+        return False
+    if any(type(settings.get(name)) is not int for name in ("images", "seed", "masks")):
+        return False
+    try:
+        SampleSettings.model_validate({**settings, "masks": settings["masks"] or "all"})
+    except ValidationError:
+        return False
+    return True
 
 
 def hold_against_listing(

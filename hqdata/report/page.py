@@ -16,6 +16,7 @@ from markupsafe import Markup
 import hqdata
 from hqdata.catalogue.manifest import Defect, SetManifest
 from hqdata.catalogue.registry import load_manifests
+from hqdata.catalogue.sampled import SampledSet, load_sampled
 from hqdata.files import write_whole
 from hqdata.problems import Problem
 from hqdata.report import words
@@ -82,7 +83,7 @@ class _Source:
     splits: tuple[Group, ...]
     hue: int
     title: str
-    manifest: SetManifest | None
+    known: SetManifest | SampledSet | None
     licence_differs: bool
     thumbnails: tuple[Thumbnail, ...]
     kept: tuple[Defect, ...]
@@ -147,6 +148,7 @@ def _template() -> Any:
         whole=words.whole,
         extent=words.extent,
         sides=words.sides,
+        drawn=words.drawn,
         state=words.state,
         explain=_explain,
         web=_web_address,
@@ -172,16 +174,16 @@ def _sources(
     for number, (group, rows) in enumerate(zip(summary.sources, chosen, strict=True)):
         hue = number % len(HUES)
         manifest = load_manifests().get(group.source)
+        known = manifest or load_sampled().get(group.source)
         splits = {split.split for split in summary.splits_of(group.source)}
         found.append(
             _Source(
                 group=group,
                 splits=summary.splits_of(group.source),
                 hue=hue,
-                title=group.source if manifest is None else manifest.title,
-                manifest=manifest,
-                licence_differs=manifest is None
-                or bool(set(group.licences) - {manifest.licence.id}),
+                title=group.source if known is None else known.title,
+                known=known,
+                licence_differs=known is None or bool(set(group.licences) - {known.licence.id}),
                 thumbnails=tuple(
                     make_thumbnail(dataset, row, _rgb(HUES[hue][1]), allowance) for row in rows
                 ),

@@ -19,7 +19,7 @@ from hqdata.pictures import UNTOUCHED
 from hqdata.recipe import load_recipe
 from hqdata.report.histograms import Histogram, histograms
 from hqdata.resolve import resolve
-from hqdata.shards.dataset import Dataset, SplitCounts
+from hqdata.shards.dataset import Dataset, SampleInfo, SplitCounts
 
 TABLE_5_RECIPE = "hqseg-44k"
 """The recipe whose expected counts are Table 5 of the paper's supplement."""
@@ -157,6 +157,7 @@ class Summary:
             asked to have; empty for a data set that has none of them.
         only_table_5: every `published` count comes from Table 5.
         histograms: longest side, object area and thinness by source.
+        sampled: ("source/split", what was drawn) of what comes from archives.
     """
 
     name: str
@@ -171,6 +172,7 @@ class Summary:
     absent: tuple[tuple[str, str, int], ...]
     only_table_5: bool
     histograms: tuple[Histogram, ...]
+    sampled: tuple[tuple[str, SampleInfo], ...] = ()
 
     @property
     def published_label(self) -> str:
@@ -235,6 +237,7 @@ def summarise(dataset: Dataset) -> Summary:
                 for rows in [columns.source == name]
             }
         ),
+        sampled=tuple((info.sampled or {}).items()),
     )
 
 

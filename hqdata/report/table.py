@@ -19,6 +19,8 @@ def composition_table(summary: Summary) -> Table:
         f"{words.size(summary.num_shard_bytes)} in {summary.num_shards:,} shards\n"
         f"digest {summary.digest}"
     )
+    for where, item in summary.sampled:
+        caption = f"{where}: {words.drawn(item)}\n{caption}"
     if summary.num_problems:
         caption = f"{summary.num_problems:,} problems, see problems.jsonl\n{caption}"
     table = _table(title, caption)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hqdata.report.stats import Figures, Group, Spread
+from hqdata.shards.dataset import SampleInfo
 
 NONE = "–"
 
@@ -65,3 +66,39 @@ def state(group: Group) -> str:
     if not parts and group.expected is None:
         return "any number"
     return ", ".join(parts) or "complete"
+
+
+def drawn(item: SampleInfo) -> str:
+    """What a sample from archives is, in a few sentences."""
+    masks = {0: "all masks of each", 1: "one mask of each"}.get(
+        item.masks, f"up to {item.masks:,} masks of each"
+    )
+    last = f", the last of them {item.last_hash}" if item.last_hash else ""
+    parts = [
+        f"{item.images:,} of the {item.images_seen:,} images in {item.archives:,} of "
+        f"{item.archives_expected:,} archives, {masks}: those whose numbers have the smallest "
+        f"keyed hash (seed {item.seed}{last})."
+    ]
+    if filters := _filters(item):
+        parts.append(f"Only masks with {', '.join(filters)}.")
+    if item.replaced:
+        parts.append(f"{item.replaced:,} could not be used; the next in this order took the place.")
+    if item.cluster:
+        parts.append(
+            "It is a sample of these archives, not of the whole set: what all of them lack is "
+            "missing."
+        )
+    return " ".join(parts)
+
+
+def _filters(item: SampleInfo) -> list[str]:
+    found = []
+    if item.min_predicted_iou > 0:
+        found.append(f"a predicted IoU of at least {item.min_predicted_iou:g}")
+    if item.min_stability_score > 0:
+        found.append(f"a stability score of at least {item.min_stability_score:g}")
+    if item.min_area_fraction > 0:
+        found.append(f"an area of at least {percent(item.min_area_fraction)} of the picture")
+    if item.max_area_fraction < 1:
+        found.append(f"an area of at most {percent(item.max_area_fraction)} of the picture")
+    return found

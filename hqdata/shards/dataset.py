@@ -114,8 +114,43 @@ class Removed(_Model):
     keys: tuple[str, ...] = ()
 
 
+class SampleInfo(_Model):
+    """What was drawn from a set that is sampled from archives.
+
+    Attributes:
+        images: pictures asked for.
+        seed: of the keyed hash that chose them.
+        masks: of each picture, 0 for all.
+        min_predicted_iou, min_stability_score: publisher's figures a mask needed at least, 0…1.
+        min_area_fraction, max_area_fraction: bounds of a mask's area, as shares of the picture's.
+        archives: seen by this build.
+        archives_expected: that the set has.
+        images_seen: pictures in the archives that were seen.
+        last_hash: of the last picture by hash that was taken, 16 hexadecimal digits; "" for none.
+        cluster: not all archives were seen: a sample of some clusters, not of the set.
+        replaced: pictures that could not be used and whose places others took.
+    """
+
+    images: int = Field(ge=1)
+    seed: int = Field(ge=0)
+    masks: int = Field(ge=0)
+    min_predicted_iou: float = Field(ge=0.0, le=1.0)
+    min_stability_score: float = Field(ge=0.0, le=1.0)
+    min_area_fraction: float = Field(ge=0.0, le=1.0)
+    max_area_fraction: float = Field(ge=0.0, le=1.0)
+    archives: int = Field(ge=0)
+    archives_expected: int = Field(ge=0)
+    images_seen: int = Field(ge=0)
+    last_hash: str = Field(pattern=r"^([0-9a-f]{16})?$")
+    cluster: bool
+    replaced: int = Field(ge=0)
+
+
 class DatasetInfo(_Model):
-    """The content of `dataset.json`."""
+    """The content of `dataset.json`.
+
+    `sampled` says by "source/split" what was drawn from archives; it is absent where nothing was.
+    """
 
     schema_version: int
     name: str
@@ -128,6 +163,7 @@ class DatasetInfo(_Model):
     layouts: dict[str, str]
     dropped: tuple[Dropped, ...]
     removed: Removed | None = None
+    sampled: dict[str, SampleInfo] | None = None
     shards: tuple[ShardInfo, ...]
     samples_sha256: str
     problems_sha256: str

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hqdata.catalogue.registry import find_set
+from hqdata.catalogue.registry import set_name
 from hqdata.errors import DatasetError, UserError, nearest
 from hqdata.files import sha256_of
 from hqdata.problems import read_jsonl, to_jsonl
@@ -21,6 +21,7 @@ from hqdata.shards.dataset import (
     Dataset,
     DatasetInfo,
     Removed,
+    SampleInfo,
     dataset_digest,
     timm_bytes,
     write_samples,
@@ -105,7 +106,7 @@ def choose(
         if name in known:
             return name
         try:
-            found = find_set(name).short_name
+            found = set_name(name)
         except UserError:
             found = name
         if found not in known:
@@ -158,6 +159,7 @@ def subset(dataset: Dataset, keep: Collection[str]) -> Manifest:
             "layouts": {w: n for w, n in info.layouts.items() if w.partition("/")[0] in kept},
             "dropped": tuple(item for item in info.dropped if item.source in kept),
             "removed": _removed(info, kept),
+            "sampled": _sampled(info, kept),
             "shards": shards,
             "samples_sha256": sha256_of(samples),
             "problems_sha256": sha256_of(listed),
@@ -173,13 +175,25 @@ def rows_of(samples: pa.Table, sources: Iterable[str]) -> pa.Table:
 
 
 def _recipe(info: DatasetInfo, kept: set[str]) -> dict[str, object]:
-    """The recipe with the splits that are left.
+    """The recipe with the splits and samples that are left.
 
     Its defects and the sets it must not overlap stay: a recipe that sources are left out of still
     names them.
     """
-    splits = [split for split in info.recipe.get("splits", ()) if split["source"] in kept]
-    return {**info.recipe, "splits": splits}
+    recipe = dict(info.recipe)
+    for name in ("splits", "samples"):
+        lines = [line for line in recipe.get(name, ()) if line["source"] in kept]
+        if lines or name == "splits":
+            recipe[name] = lines
+        else:
+            recipe.pop(name, None)  # a build of pairs alone says nothing of samples
+    return recipe
+
+
+def _sampled(info: DatasetInfo, kept: set[str]) -> dict[str, SampleInfo] | None:
+    """What was drawn for the sources that are left; None where nothing was."""
+    found = info.sampled or {}
+    return {w: item for w, item in found.items() if w.partition("/")[0] in kept} or None
 
 
 def _removed(info: DatasetInfo, kept: set[str]) -> Removed | None:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from hqdata.build.folder import claim
 from hqdata.build.run import build
+from hqdata.claims import claim
 from hqdata.errors import BusyError, DatasetError, HqdataError, InterruptedBuildError, UserError
 from hqdata.hub.pull import PullOptions, PullResult, pull
 from hqdata.hub.remote import HubError, HubUnreachableError

@@ -119,3 +119,24 @@ def test_folders_of_ones_own_have_none(tmp_path: Path) -> None:
     for name in ("tools", "ecssd", "dis_5k"):  # two are called like sets of the catalogue
         info = build_own(tmp_path / "data", tmp_path / name, [name]).info
         assert recipe_bytes(info) is None and own_folders(info) == [name]
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        {"images": 5},
+        {"images": 5, "masks": "all", "seed": 3},
+        {"images": 5, "masks": 4, "min_predicted_iou": 0.5, "max_area_fraction": 0.25},
+    ],
+)
+@pytest.mark.parametrize("subset", [False, True])
+def test_a_sample_is_asked_for_as_it_was(
+    sample: dict[str, Any], subset: bool, tmp_path: Path
+) -> None:
+    recipe = Recipe.model_validate(
+        {"name": "r", "seed": 9, "sources": [{"source": "sa1b", "sample": sample}]}
+    )
+    built = resolve(recipe, subset=subset).to_dict()
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(recipe_bytes(info_of(built)) or b"")
+    assert resolve(load_recipe(path)).to_dict() == built

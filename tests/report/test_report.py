@@ -24,6 +24,7 @@ from hqdata.errors import DatasetError
 from hqdata.mini import make_mini
 from hqdata.problems import Problem, ProblemKind
 from hqdata.recipe import Recipe, RecipeSource
+from hqdata.report import words
 from hqdata.report.charts import draw
 from hqdata.report.histograms import histograms
 from hqdata.report.page import write_page
@@ -31,7 +32,8 @@ from hqdata.report.stats import Summary, summarise, table_5
 from hqdata.report.table import render_table
 from hqdata.report.thumbs import choose_examples, make_thumbnail
 from hqdata.resolve import resolve
-from hqdata.shards.dataset import Dataset, SplitCounts
+from hqdata.shards.dataset import Dataset, SampleInfo, SplitCounts
+from support.tiny_shards import build_sampled
 
 HOSTILE = '<script>alert(1)<script>"><img src=x onerror=alert(2)>'
 MISSING = Problem(
@@ -451,3 +453,65 @@ def test_charts_have_a_row_a_source(known: Dataset) -> None:
     chart = draw(summary.histograms[0], summary.sources, {"fss": 0, "ecssd": 1})
     assert 'class="bars hue-0"' in chart.svg and 'class="bars hue-1"' in chart.svg
     assert "pixels" in chart.svg
+
+
+class TestASample:
+    """A set that was drawn from archives says everywhere what was drawn."""
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def sampled(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+        return build_sampled(tmp_path_factory.mktemp("drawn"), 4, min_stability_score=0.95)
+
+    def test_in_the_terminal(self, sampled: Dataset) -> None:
+        console = Console(width=100, record=True, file=io.StringIO())
+        console.print(render_table(summarise(sampled)))
+        text = console.export_text()
+        assert max(map(len, text.splitlines())) <= 100
+        said = "sa1b/train: 4 of the 8 images in 1 of 1,000 archives, one mask of each"
+        assert said in " ".join(text.split())
+
+    def test_on_the_page(self, sampled: Dataset, tmp_path: Path) -> None:
+        page = page_of(sampled, (), tmp_path / "page.html", pictures_per_source=1)
+        assert "<code>sa1b/train</code> is a sample: 4 of the 8 images" in page
+        assert "Only masks with a stability score of at least 0.95." in page
+        assert "SA-1B (Segment Anything 1 Billion)" in page
+        assert "SA-1B Dataset Research License" in page and "not to be redistributed" in page
+
+    def test_the_figures_of_others_say_nothing_of_samples(self, known: Dataset) -> None:
+        assert summarise(known).sampled == ()
+
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
+            ({}, "one mask of each"),
+            ({"masks": 0}, "all masks of each"),
+            ({"masks": 3}, "up to 3 masks of each"),
+            ({"min_predicted_iou": 0.9}, "Only masks with a predicted IoU of at least 0.9."),
+            (
+                {"min_area_fraction": 0.01, "max_area_fraction": 0.5},
+                "an area of at least 1.0 % of the picture, an area of at most 50.0 %",
+            ),
+            ({"replaced": 2}, "2 could not be used; the next in this order took the place."),
+            ({"cluster": True}, "a sample of these archives, not of the whole set"),
+        ],
+    )
+    def test_in_words(self, changes: dict[str, Any], said: str) -> None:
+        plain: dict[str, Any] = {
+            "images": 5,
+            "seed": 1,
+            "masks": 1,
+            "min_predicted_iou": 0.0,
+            "min_stability_score": 0.0,
+            "min_area_fraction": 0.0,
+            "max_area_fraction": 1.0,
+            "archives": 10,
+            "archives_expected": 10,
+            "images_seen": 50,
+            "last_hash": "0" * 16,
+            "cluster": False,
+            "replaced": 0,
+        }
+        text = words.drawn(SampleInfo.model_validate({**plain, **changes}))
+        assert said in text and "seed 1, the last of them 0000000000000000" in text
+        assert text.count(". ") == bool(changes) - ("masks" in changes)

@@ -23,6 +23,7 @@ from hqdata.shards.names import DATASET_FILE, PROBLEMS_FILE, SAMPLES_FILE, TIMM_
 from hqdata.shards.subset import Manifest, choose, rows_of, subset, whole
 from support.builds import own_sources
 from support.reports import pair, report
+from support.tiny_shards import build_sampled
 
 COUNTS = {"flowers": 9, "tools": 5, "birds": 4}
 PARTS = [keep for size in (1, 2, 3) for keep in combinations(COUNTS, size)]
@@ -226,3 +227,31 @@ def test_choosing_what_is_not_there(
 ) -> None:
     with pytest.raises(UserError, match=message):
         choose(_info("duts", "dis", "mine"), include, exclude)
+
+
+class TestASample:
+    """A source that was drawn from archives comes and goes with what is said of it."""
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def sampled(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+        return build_sampled(tmp_path_factory.mktemp("sampled"), 4, others=2)
+
+    def test_can_be_left_out_by_any_name(self, sampled: Dataset) -> None:
+        for name in ("sa1b", "SA-1B", "sa_1b"):
+            assert choose(sampled.info, exclude=[name]) == ["reds"]
+
+    def test_stays_with_its_source(self, sampled: Dataset) -> None:
+        part = subset(sampled, ["sa1b"]).info
+        assert part.sampled == sampled.info.sampled
+        assert part.recipe["samples"] == sampled.info.recipe["samples"]
+        assert part.recipe["splits"] == []
+
+    def test_nothing_is_said_of_it_where_it_is_left_out(self, sampled: Dataset) -> None:
+        part = subset(sampled, ["reds"])
+        assert b"sampled" not in part.info.to_bytes() and b"samples" not in json.dumps(
+            part.info.recipe
+        ).encode().replace(b"samples_per_shard", b"")
+
+    def test_all_sources_are_the_whole(self, sampled: Dataset) -> None:
+        assert subset(sampled, ["sa1b", "reds"]).info == sampled.info

@@ -11,7 +11,7 @@ import yaml
 
 from hqdata.catalogue.manifest import SetManifest, SplitLayout
 from hqdata.catalogue.names import load_names
-from hqdata.catalogue.registry import find_set, load_manifest, load_manifests
+from hqdata.catalogue.registry import find_set, load_manifest, load_manifests, set_name
 from hqdata.errors import UserError
 from hqdata.overview import EVALUATION_SPLITS, TRAINING_SPLITS
 from hqdata.recipe import load_recipe, recipe_names
@@ -84,10 +84,22 @@ def test_no_split_is_both_trained_and_evaluated_on() -> None:
 def test_every_recipe_of_the_package_resolves(name: str) -> None:
     resolved = resolve(load_recipe(name))
     assert resolved.name == name
-    assert resolved.splits
+    assert resolved.requests
 
 
 class TestNames:
+    @pytest.mark.parametrize(
+        ("name", "short"),
+        [
+            ("dis5k_v1", "dis"),
+            ("DIS_5K", "dis"),
+            ("fss_1000", "fss"),
+            ("Thin_Object_5k", "thinobject"),
+        ],
+    )
+    def test_an_underscore_is_as_good_as_a_hyphen(self, name: str, short: str) -> None:
+        assert find_set(name).short_name == set_name(name) == short
+
     def test_every_name_means_one_set(self) -> None:
         """Short names, full names and aliases, ignoring case."""
         owners: dict[str, str] = {}

@@ -101,6 +101,7 @@ def test_what_may_change_on_resuming_are_values_of_a_run():
         ({"lr": 1e-4}, {"lr"}),
         ({"batch_size": 8, "exclude": ("dis",)}, {"batch_size", "exclude"}),
         ({"precision": "bf16"}, {"precision"}),
+        ({"recipe": "no-dis"}, {"recipe"}),
     ],
 )
 def test_only_what_decides_what_is_learnt_counts_as_changed(values, changed):
@@ -113,8 +114,18 @@ def test_only_what_decides_what_is_learnt_counts_as_changed(values, changed):
         ({}, "runs/hq-vit_l"),
         ({"model": "vit_b", "exclude": ("dis", "duts/test")}, "runs/hq-vit_b-no-dis-no-duts_test"),
         ({"only": ("dis",)}, "runs/hq-vit_l-dis"),
+        ({"recipe": "sa1b-44k"}, "runs/hq-vit_l-sa1b-44k"),
+        ({"recipe": "my/own.yaml", "exclude": ("dis",)}, "runs/hq-vit_l-own-no-dis"),
         ({"out": Path("x/y")}, "x/y"),
     ],
 )
 def test_the_folder_of_a_run_says_what_it_is(values, folder):
     assert TrainConfig(**values).run_folder() == Path(folder)
+
+
+def test_a_recipe_in_a_file_is_found_again_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert TrainConfig(recipe="own.yaml").recipe == str(tmp_path / "own.yaml")
+    assert TrainConfig(recipe="no-dis").recipe == "no-dis"

@@ -84,6 +84,7 @@ def test_a_run_brings_its_weights_its_sam_and_its_sources(
             hq_weights=files / "hq.safetensors",
             trained_on=("two/all",),
             seed=0,
+            recipe="few",
         ),
     )
     base = [str(tmp_path), "--eval-shards", str(sets.root), "--workers", "0"]

@@ -160,3 +160,31 @@ def test_images_without_an_object_are_told() -> None:
     images[0] = dataclasses.replace(images[0], has_object=False)
     told = notes(results(result=collect(images)))
     assert any("1 images have no object" in note for note in told)
+
+
+class TestATokenTrainedOnSa1b:
+    """The ablation of the paper: a token that saw none of the finely masked sets."""
+
+    OF_SA_1B = ("sa1b/train",)
+
+    def test_everything_is_zero_shot(self) -> None:
+        found = rows(trained_on=self.OF_SA_1B)
+        assert found["DIS-VD"][1] == "80.0 / 40.0"
+        assert found["mean"][1] == "85.0 / 42.5"
+
+    def test_the_paper_gives_the_mean_of_its_own_and_nothing_else(self) -> None:
+        found = rows(trained_on=self.OF_SA_1B)
+        assert found["mean"][3:] == ("79.5 / 71.1", "78.3 / 70.1")
+        assert found["DIS-VD"][3:] == ("62.0 / 52.8", "")
+        said = notes(results(trained_on=self.OF_SA_1B))
+        assert any("trained on 44 thousand images of SA-1B" in note for note in said)
+
+    def test_with_other_sources_it_is_no_ablation(self) -> None:
+        found = rows(trained_on=("sa1b/train", "dis/train"))
+        assert found["mean"][4] == "(89.1 / 81.8)"
+
+    def test_the_recipe_is_told(self, tmp_path: Path) -> None:
+        made = results(trained_on=self.OF_SA_1B, recipe="sa1b-44k")
+        assert "Trained on sa1b/train (recipe sa1b-44k)." in notes(made)
+        write_results(tmp_path / "r.json", made)
+        assert read_results(tmp_path / "r.json") == made

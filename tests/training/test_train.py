@@ -15,6 +15,7 @@ import torch
 
 from hqdata.errors import UserError
 from support.runs import QUICK, finish, largest_difference, start, train, weights
+from support.tiny_shards import build_sampled
 from training import train as command
 from training.journal import Metrics, StepRow, read_metrics
 from training.loading import load_model
@@ -340,6 +341,64 @@ class TestLeavingOut:
         assert command.main([*QUICK, *own, *flags]) == 2
         assert said in capsys.readouterr().err
         assert not (tmp_path / "run").exists()
+
+
+class TestARecipe:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def sampled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """A sample of SA-1B and something else: hard masks, 0 or 255."""
+        return build_sampled(tmp_path_factory.mktemp("sampled"), 6, others=3).root
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+        path = tmp_path_factory.mktemp("recipes") / "few.yaml"
+        path.write_text(
+            "name: few\nseed: 44320\nsources:\n  - {source: sa1b, sample: {images: 6}}\n"
+        )
+        return path
+
+    def test_trains_on_what_it_asks_for_and_says_so_everywhere(
+        self, sampled: Path, recipe: Path, own_eval_shards: Path, tmp_path: Path
+    ):
+        out = tmp_path / "run"
+        status, told = train(
+            *QUICK, "--epochs=1", "--batch-size=3", "--shards", sampled,
+            "--eval-shards", own_eval_shards, "--recipe", recipe, "--out", out,
+        )  # fmt: skip
+        assert status == 0, told
+        assert "6 samples (recipe few: sa1b/train)" in told
+        info = RunFolder(out).read_info()
+        assert (info.recipe, info.trained_on) == ("few", {"sa1b/train": 6})
+        assert RunFolder(out).read_config().recipe == str(recipe)
+        losses = [r["loss"] for r in read_metrics(out / "metrics.jsonl") if r["kind"] == "step"]
+        assert len(losses) == 2 and all(0 < loss < 10 for loss in losses)
+        text = (out / "evaluation" / "epoch-001.md").read_text()
+        assert "Trained on sa1b/train (recipe few)." in text
+        page = (out / "index.html").read_text(encoding="utf-8")
+        assert "<dt>recipe</dt><dd>few</dd>" in page
+        assert "of 1 of 1,000 archives, seed 44320" in page
+        loaded = load_model(out, device=torch.device("cpu"), precision="fp32")
+        assert (loaded.recipe, loaded.trained_on) == ("few", ("sa1b/train",))
+
+    def test_a_data_set_that_lacks_it_is_one_message(
+        self, own_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ):
+        own = [f"--shards={own_shards}", f"--out={tmp_path / 'run'}"]
+        assert command.main([*QUICK, *own, "--recipe=sa1b-44k"]) == 2
+        told = capsys.readouterr().err
+        assert "does not have all of recipe 'sa1b-44k'" in told
+        assert "sa1b/train: 44,320 samples, none there" in told
+        assert "hqdata build --recipe sa1b-44k" in told
+        assert not (tmp_path / "run").exists()
+
+    def test_a_wrong_name_is_one_message(
+        self, own_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ):
+        own = [f"--shards={own_shards}", f"--out={tmp_path / 'run'}"]
+        assert command.main([*QUICK, *own, "--recipe=sa1b-44"]) == 2
+        assert "did you mean 'sa1b-44k'" in capsys.readouterr().err
 
 
 class TestMistakes:

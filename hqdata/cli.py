@@ -17,7 +17,7 @@ import typer
 from rich.table import Table
 
 import hqdata
-from hqdata import cli_overlap, cli_pull, cli_push
+from hqdata import cli_build, cli_overlap, cli_pull, cli_push
 from hqdata.cli_common import (
     EXIT_DATA,
     DataRoot,
@@ -77,79 +77,7 @@ def sources(
     raise typer.Exit(0 if view.all_found else EXIT_DATA)
 
 
-@app.command()
-def build(
-    out: Annotated[Path, typer.Option("--out", help="Folder of the data set.")],
-    data_root: DataRoot = DEFAULT_DATA_ROOT,
-    recipe: Annotated[
-        str, typer.Option("--recipe", help="Name of a recipe, or path of a .yaml file.")
-    ] = "hqseg-44k",
-    include: Annotated[
-        list[str] | None, typer.Option("--include", help="Only these sources, e.g. dis,ecssd.")
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option("--exclude", help="Without these sources, e.g. dis.")
-    ] = None,
-    workers: Workers = None,
-    use: Annotated[
-        list[str] | None,
-        typer.Option("--use", metavar="SOURCE[/SPLIT]=PATH", help="Which of several to read."),
-    ] = None,
-    subset: Annotated[
-        bool,
-        typer.Option(
-            "--subset", help="You have a part of the releases: hold no counts and names against it."
-        ),
-    ] = False,
-    prune: Annotated[
-        bool,
-        typer.Option(
-            "--prune", help="Remove shards of other builds; let a complete data set shrink."
-        ),
-    ] = False,
-    remove: Annotated[
-        Path | None,
-        typer.Option(
-            "--remove",
-            metavar="OVERLAP.JSON",
-            help="Leave out what this report of overlaps has confirmed pairs of.",
-        ),
-    ] = None,
-) -> None:
-    """Build a data set of shards. Killed anywhere and started again, it gives the same bytes."""
-    from hqdata.build.run import BuildOptions
-    from hqdata.build.run import build as run_build
-    from hqdata.overlap.removal import read_removal
-    from hqdata.recipe import load_recipe, select
-    from hqdata.resolve import resolve
-    from hqdata.sources.discover import parse_use
-
-    chosen = select(load_recipe(recipe), include=split_names(include), exclude=split_names(exclude))
-    resolved = resolve(chosen, subset=subset)
-    options = BuildOptions(
-        workers=workers or cores(),
-        use=parse_use(use or [], {s.source for s in resolved.splits}, data_root),
-        prune=prune,
-        remove=read_removal(remove) if remove is not None else None,
-    )
-    with reporting() as reporter:
-        result = run_build(resolved, data_root, out, options, reporter=reporter, tell=tell)
-    from hqdata.report.build_table import composition, problem_summary
-
-    out_console.print(composition(result.info))
-    if result.problems:
-        out_console.print(problem_summary(result.problems))
-        out_console.print(f"every problem is listed in {out / 'problems.jsonl'}", markup=False)
-    out_console.print(
-        f"{result.info.num_samples:,} samples in {len(result.info.shards)} shards "
-        f"({result.num_written} written, {result.num_kept} kept): {out}",
-        markup=False,
-    )
-    out_console.print(f"digest {result.info.digest}", markup=False)
-    if not result.clean:
-        what = "complete, with problems" if result.info.complete else "not complete"
-        tell(f"the data set is {what}")
-    raise typer.Exit(0 if result.clean else EXIT_DATA)
+app.command()(cli_build.build)
 
 
 @app.command()

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from hqdata.progress import Bar, Lines, Reporter
+from hqdata.remote.origin import is_url
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 # A file or a pipe has no width: wide enough there that tables do not break paths apart.
@@ -39,6 +40,11 @@ Workers = Annotated[
 def cores() -> int:
     """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def place_given(text: str) -> Path | str:
+    """What a user gives as a place: a URL as it is, else a path."""
+    return text if is_url(text) else Path(text)
 
 
 def split_names(values: list[str] | None) -> list[str]:

@@ -59,8 +59,14 @@ class ProblemError(Exception):
         self.message = message
 
 
-def normalise(image: bytes, mask: bytes, origin: Origin, settings: Settings) -> Sample:
+def normalise(image: bytes, mask: bytes | Mask, origin: Origin, settings: Settings) -> Sample:
     """Makes the sample of one pair.
+
+    Args:
+        image: the image file's bytes.
+        mask: the mask file's bytes; or the mask itself, where none lies in a file of its own.
+        origin: where they come from.
+        settings: what the recipe says.
 
     Raises:
         ProblemError: the pair cannot be one; everything else about the build is unaffected.
@@ -120,27 +126,9 @@ def _picture(data: bytes, origin: Origin, settings: Settings) -> Picture:
 
 
 def _mask(
-    data: bytes, origin: Origin, settings: Settings, size: tuple[int, int]
+    given: bytes | Mask, origin: Origin, settings: Settings, size: tuple[int, int]
 ) -> tuple[Mask, MaskFigures]:
-    _check_label(data, origin.upstream_mask, origin.action)
-    try:
-        mask = read_mask(
-            data,
-            max_pixels=settings.max_pixels,
-            mask_values=origin.mask_values,
-            accept=origin.action == "accept",
-            size=size if origin.action == "resize_mask" else None,
-        )
-    except TooLargeError as error:
-        raise ProblemError(ProblemKind.TOO_LARGE, f"the mask: {error}") from error
-    except CodecError as error:
-        raise ProblemError(ProblemKind.UNREADABLE_MASK, str(error)) from error
-    except AmbiguousMaskError as error:
-        raise ProblemError(ProblemKind.AMBIGUOUS_MASK, str(error)) from error
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise ProblemError(ProblemKind.UNREADABLE_MASK, _unexpected(error)) from error
+    mask = given if isinstance(given, Mask) else _read_mask(given, origin, settings, size)
     height, width = mask.values.shape
     if (width, height) != size:
         turned = (
@@ -159,6 +147,28 @@ def _mask(
             ProblemKind.EMPTY_MASK, f"no pixel is object: the highest of its levels is {peak}"
         )
     return mask, figures
+
+
+def _read_mask(data: bytes, origin: Origin, settings: Settings, size: tuple[int, int]) -> Mask:
+    _check_label(data, origin.upstream_mask, origin.action)
+    try:
+        return read_mask(
+            data,
+            max_pixels=settings.max_pixels,
+            mask_values=origin.mask_values,
+            accept=origin.action == "accept",
+            size=size if origin.action == "resize_mask" else None,
+        )
+    except TooLargeError as error:
+        raise ProblemError(ProblemKind.TOO_LARGE, f"the mask: {error}") from error
+    except CodecError as error:
+        raise ProblemError(ProblemKind.UNREADABLE_MASK, str(error)) from error
+    except AmbiguousMaskError as error:
+        raise ProblemError(ProblemKind.AMBIGUOUS_MASK, str(error)) from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ProblemError(ProblemKind.UNREADABLE_MASK, _unexpected(error)) from error
 
 
 def _unexpected(error: Exception) -> str:

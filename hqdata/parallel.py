@@ -63,12 +63,9 @@ def _serve(
     stop: ctypes.c_byte,
 ) -> None:
     """The life of a worker: a task in, its result or its exception out, until the pipe ends."""
-    import cv2
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    cv2.setNumThreads(1)  # one process a core is the unit of parallelism here
-    _keep_freed_memory()
+    settle_worker()
     _Shared.counter, _Shared.stop = counter, stop
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -93,6 +90,14 @@ def _answer(pipe: Connection, result: object, error: BaseException | None, told:
         raise
     except Exception as unsendable:  # a result or an exception that does not pickle
         pipe.send((None, RuntimeError(f"a worker's answer cannot be sent: {unsendable}"), told))
+
+
+def settle_worker() -> None:
+    """Has this process work as one of many on its machine: one thread, memory kept for the next."""
+    import cv2
+
+    cv2.setNumThreads(1)  # one process a core is the unit of parallelism here
+    _keep_freed_memory()
 
 
 def _keep_freed_memory() -> None:
@@ -133,7 +138,7 @@ def run_tasks(
     *,
     workers: int,
     reporter: Reporter,
-    out: Path,
+    out: Path | str,
 ) -> list[R]:
     """Runs every task and returns the results in the order of the tasks.
 

@@ -58,6 +58,10 @@ class ProblemKind(str, Enum):
     """An archive member that is refused: absolute path, '..', a link, encrypted, listed twice."""
     COUNT_MISMATCH = "count_mismatch"
     """A split has another number of samples than the recipe expects."""
+    DAMAGED_ARCHIVE = "damaged_archive"
+    """An archive that is sampled from is cut short, unreadable or holds refused members."""
+    CLUSTER_SAMPLE = "cluster_sample"
+    """A sample was drawn from a part of the archives only."""
 
 
 @dataclass(frozen=True, slots=True)

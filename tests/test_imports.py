@@ -17,15 +17,15 @@ TRAINER = PACKAGE.parent / "training"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "resources"),
-    ("problems", "progress", "files", "yaml_files", "codecs", "by_pillow", "storage"),
-    ("fingerprint", "sample"),
+    ("problems", "progress", "files", "yaml_files", "codecs", "by_pillow", "storage", "remote"),
+    ("fingerprint", "sample", "sampling", "claims", "places"),
     ("archives", "parallel", "threads", "catalogue", "orientation", "pictures"),
-    ("mask_levels", "mask_colours", "mask_figures", "masks"),
+    ("mask_levels", "mask_colours", "mask_figures", "masks", "rle"),
     ("scan", "recipe", "resolve", "normalise"),
-    ("sources", "shards"),
+    ("sources", "shards", "bundles"),
     ("build", "overlap", "report", "mini", "overview"),
     ("hub",),
-    ("cli", "cli_common", "cli_overlap", "cli_pull", "cli_push"),
+    ("cli", "cli_build", "cli_common", "cli_overlap", "cli_pull", "cli_push"),
 )
 """Top-level modules and sub-packages, the lowest first; each may import its own layer and below."""
 
@@ -117,6 +117,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 def test_the_data_package_imports_without_torch_and_without_the_loaders() -> None:
     names = ", ".join(sorted(DATA_MODULES))
     heavy = ("torch", "datasets", "webdataset", "timm", "huggingface_hub")
+    heavy += ("fsspec", "s3fs", "ray")
     code = f"import sys, {names}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -6,17 +6,18 @@ import hashlib
 import io
 import platform
 from collections import Counter
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 
 import hqdata
+from hqdata.build.draw import Drawn
 from hqdata.build.folder import publish_manifest
 from hqdata.build.plan import ShardTask, codec_versions
-from hqdata.build.work import Sidecar, sidecar_path
+from hqdata.build.work import read_sidecar, sidecar_name
 from hqdata.errors import InterruptedBuildError
 from hqdata.fingerprint import fingerprint_versions
+from hqdata.places import Place
 from hqdata.problems import Problem, ProblemKind, to_jsonl
-from hqdata.resolve import ResolvedRecipe, SplitRequest, is_source
+from hqdata.resolve import ResolvedRecipe, SampleRequest, SplitRequest, is_source
 from hqdata.sample import SCHEMA_VERSION
 from hqdata.shards.dataset import (
     DatasetInfo,
@@ -66,18 +67,22 @@ def finish(
     pairings: dict[Where, Pairing],
     layouts: dict[str, str],
     removed: Removed | None,
-    out: Path,
+    out: Place,
+    samples: Sequence[Drawn] = (),
 ) -> tuple[DatasetInfo, tuple[Problem, ...]]:
-    """Writes the manifest, `dataset.json` last."""
+    """Writes the manifest, `dataset.json` last.
+
+    `pairings` and `tasks` hold what was sampled, too; `samples` is what else there is to say of it.
+    """
     problems = [problem for pairing in pairings.values() for problem in pairing.problems]
     shards: list[ShardInfo] = []
     rows: list[Row] = []
     for task in tasks:
-        sidecar = Sidecar.read(sidecar_path(out, task.path))
+        sidecar = read_sidecar(out, task.path)
         if sidecar is None:
             raise InterruptedBuildError(
                 "a shard's sidecar vanished while the build ran",
-                where=sidecar_path(out, task.path),
+                where=f"{out.shown}/{sidecar_name(task.path)}",
                 do="run the same command again",
             )
         shards.append(
@@ -91,10 +96,10 @@ def finish(
         rows.extend(sidecar.rows)
         problems.extend(sidecar.problems)
     problems += _unused_defects(resolved, pairings)
-    counts = _count(resolved.splits, pairings, rows, problems)
+    counts = _count((*resolved.splits, *resolved.samples), pairings, rows, problems)
     problems += _count_problems(counts)
     problems.sort(key=Problem.sort_key)
-    samples = _samples_bytes(rows)
+    table = _samples_bytes(rows)
     listed = to_jsonl(problems).encode()
     info = DatasetInfo(
         schema_version=SCHEMA_VERSION,
@@ -112,8 +117,9 @@ def finish(
             for name, reason in pairing.dropped
         ),
         removed=removed,
+        sampled={f"{d.source}/{d.split}": d.info() for d in samples} or None,
         shards=tuple(shards),
-        samples_sha256=hashlib.sha256(samples).hexdigest(),
+        samples_sha256=hashlib.sha256(table).hexdigest(),
         problems_sha256=hashlib.sha256(listed).hexdigest(),
         digest=dataset_digest(shards),
         tool={
@@ -127,7 +133,7 @@ def finish(
     publish_manifest(
         out,
         {
-            SAMPLES_FILE: samples,
+            SAMPLES_FILE: table,
             PROBLEMS_FILE: listed,
             TIMM_FILE: timm_bytes(shards),
             DATASET_FILE: info.to_bytes(),
@@ -168,7 +174,7 @@ def _samples_bytes(rows: list[Row]) -> bytes:
 
 
 def _count(
-    requests: tuple[SplitRequest, ...],
+    requests: Iterable[SplitRequest | SampleRequest],
     pairings: dict[Where, Pairing],
     rows: list[Row],
     problems: list[Problem],

@@ -7,13 +7,15 @@ leaving a source out is leaving files out.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import PIL
 import simplejpeg
 
+from hqdata.catalogue.manifest import MaskValues
 from hqdata.fingerprint import fingerprint_versions
 from hqdata.normalise import Origin, Settings
 from hqdata.recipe import Recipe
@@ -30,11 +32,15 @@ kept.
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One pair to read: what it will be called and where its files lie."""
+    """One pair to read: what it will be called and where its files lie.
+
+    `annotation` is the id of the mask where `mask` is a file of many, else None.
+    """
 
     origin: Origin
     image: FileRef
     mask: FileRef
+    annotation: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,23 +73,27 @@ class ShardTask:
             "fingerprints": fingerprint_versions(),
             "path": self.path,
             "settings": [self.settings.image_field, self.settings.max_pixels],
-            "items": [
-                [
-                    item.origin.key,
-                    item.origin.source,
-                    item.origin.split,
-                    item.origin.licence,
-                    item.origin.upstream_image,
-                    item.origin.upstream_mask,
-                    item.origin.mask_values,
-                    item.origin.action,
-                    item.image.stamp,
-                    item.mask.stamp,
-                ]
-                for item in self.items
-            ],
+            "items": [_facts(item) for item in self.items],
         }
         return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def _facts(item: Item) -> list[str | int]:
+    """All that a sample is made of."""
+    origin = item.origin
+    facts: list[str | int] = [
+        origin.key,
+        origin.source,
+        origin.split,
+        origin.licence,
+        origin.upstream_image,
+        origin.upstream_mask,
+        origin.mask_values,
+        origin.action,
+        item.image.stamp,
+        item.mask.stamp,
+    ]
+    return facts if item.annotation is None else [*facts, item.annotation]
 
 
 def codec_versions() -> dict[str, str]:
@@ -114,25 +124,52 @@ def num_shards(num_samples: int, num_bytes: int, recipe: Recipe) -> int:
 def plan_split(request: SplitRequest, pairing: Pairing, recipe: Recipe) -> list[ShardTask]:
     """The shard tasks of one split; shard sizes differ by one sample at most."""
     ordered = shuffled(pairing.pairs, recipe.seed)
-    num_bytes = sum(item.image.ref.size + item.mask.ref.size for item in ordered)
-    count = num_shards(len(ordered), num_bytes, recipe)
+    count = num_shards(len(ordered), num_source_bytes(ordered), recipe)
+    return cut(request, [(pair,) for pair in ordered], count, recipe, request.mask_values)
+
+
+def num_source_bytes(pairs: Iterable[Pair]) -> int:
+    """Bytes of the files of some pairs."""
+    return sum(pair.image.ref.size + pair.mask.ref.size for pair in pairs)
+
+
+class _Request(Protocol):
+    """What `cut` asks of a split."""
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def split(self) -> str: ...
+    @property
+    def licence(self) -> str: ...
+
+
+def cut(
+    request: _Request,
+    groups: Sequence[Sequence[Pair]],
+    count: int,
+    recipe: Recipe,
+    mask_values: MaskValues = "auto",
+) -> list[ShardTask]:
+    """The tasks of `count` shards, each with its share of the groups, in their order."""
     settings = Settings(image_field=recipe.image_field, max_pixels=recipe.max_pixels)
     tasks = []
     for index in range(count):
-        begin, end = index * len(ordered) // count, (index + 1) * len(ordered) // count
+        begin, end = index * len(groups) // count, (index + 1) * len(groups) // count
+        pairs = [pair for group in groups[begin:end] for pair in group]
         tasks.append(
             ShardTask(
                 path=f"{request.source}/{request.split}-{index:05d}-of-{count:05d}.tar",
                 source=request.source,
                 split=request.split,
-                items=tuple(_item(request, pair) for pair in ordered[begin:end]),
+                items=tuple(_item(request, pair, mask_values) for pair in pairs),
                 settings=settings,
             )
         )
     return tasks
 
 
-def _item(request: SplitRequest, pair: Pair) -> Item:
+def _item(request: _Request, pair: Pair, mask_values: MaskValues) -> Item:
     origin = Origin(
         key=pair.key,
         source=request.source,
@@ -140,10 +177,10 @@ def _item(request: SplitRequest, pair: Pair) -> Item:
         licence=request.licence,
         upstream_image=pair.image.path,
         upstream_mask=pair.mask.path,
-        mask_values=request.mask_values,
+        mask_values=mask_values,
         action=pair.action,
     )
-    return Item(origin, pair.image.ref, pair.mask.ref)
+    return Item(origin, pair.image.ref, pair.mask.ref, pair.annotation)
 
 
 def plan(

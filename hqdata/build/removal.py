@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from pathlib import Path
 
-from hqdata.errors import DatasetError, UserError
+from hqdata.build.folder import read_there
+from hqdata.errors import UserError
 from hqdata.overlap.removal import Removal, mark_of
-from hqdata.shards.dataset import Removed, read_info
+from hqdata.places import Place
+from hqdata.shards.dataset import Removed
 from hqdata.sources.pairing import Pairing
 
 _SHOWN = 3
@@ -19,7 +20,10 @@ Where = tuple[str, str]
 
 
 def leave_out(
-    pairings: Mapping[Where, Pairing], removal: Removal, tell: Callable[[str], None]
+    pairings: Mapping[Where, Pairing],
+    removal: Removal,
+    tell: Callable[[str], None],
+    reserves: Collection[str] = (),
 ) -> tuple[dict[Where, Pairing], Removed | None]:
     """The pairings without the keys of a report, each of these recorded as dropped.
 
@@ -27,6 +31,7 @@ def leave_out(
         pairings: of every split of the build.
         removal: what to leave out. Keys of sources that this build does not have are ignored.
         tell: is given a line of text for each thing worth knowing.
+        reserves: keys that this build would have if others were damaged; they may be named, too.
 
     Returns:
         The pairings, and what to write of it into `dataset.json`; None if nothing was left out.
@@ -43,9 +48,10 @@ def leave_out(
         )
     wanted = {k: why for k, why in removal.reasons.items() if _source_of(k) in sources}
     there = {pair.key for pairing in pairings.values() for pair in pairing.pairs}
-    missing = [key for key in wanted if key not in there]
+    missing = [key for key in wanted if key not in there and key not in reserves]
     if missing:
         raise _other_data_set(removal, missing)
+    wanted = {key: why for key, why in wanted.items() if key in there}
     if not wanted:
         what = "no confirmed overlap" if not foreign else "none of the sources built here"
         tell(f"{removal.path.name} has {what}: nothing is left out")
@@ -70,14 +76,11 @@ def leave_out(
 
 
 def tell_what_returns(
-    out: Path, pairings: Mapping[Where, Pairing], tell: Callable[[str], None]
+    out: Place, pairings: Mapping[Where, Pairing], tell: Callable[[str], None]
 ) -> None:
     """Says plainly that pictures return which the data set here was built without."""
-    try:
-        info = read_info(out)
-    except DatasetError:
-        return
-    if info.removed is None:
+    info = read_there(out)
+    if info is None or info.removed is None:
         return
     mark = mark_of(info.removed.report_sha256)
     names = {where: {pair.name for pair in pairing.pairs} for where, pairing in pairings.items()}

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hqdata.build.annotated import annotated_mask
 from hqdata.build.plan import Item, ShardTask
-from hqdata.files import no_room, sha256_file, sync_folder, write_whole
+from hqdata.errors import InterruptedBuildError
+from hqdata.files import no_room
 from hqdata.normalise import ProblemError, normalise
+from hqdata.places import Place
 from hqdata.problems import Problem, ProblemKind
 from hqdata.sample import Sample, canonical_json
 from hqdata.shards.names import STATE_DIR, Row
@@ -33,6 +36,8 @@ class Sidecar:
         sha256, num_bytes: of the shard.
         rows: its rows of `samples.parquet`.
         problems: pairs of the task that are not in it.
+        token: what a storage behind a URL goes by to tell whether the shard was changed; empty for
+            a folder of this machine, where its digest is taken again.
     """
 
     fingerprint: str
@@ -40,6 +45,7 @@ class Sidecar:
     num_bytes: int
     rows: tuple[Row, ...]
     problems: tuple[Problem, ...]
+    token: str = ""
 
     def to_bytes(self) -> bytes:
         """The SHA-256 of the rest on a line of its own, then canonical JSON."""
@@ -50,15 +56,16 @@ class Sidecar:
                 "num_bytes": self.num_bytes,
                 "rows": list(self.rows),
                 "problems": [problem.to_dict() for problem in self.problems],
+                **({"token": self.token} if self.token else {}),
             }
         )
         return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
 
     @classmethod
-    def read(cls, path: Path) -> Sidecar | None:
-        """The sidecar at `path`; None if there is none or it is not one of ours."""
+    def parse(cls, data: bytes) -> Sidecar | None:
+        """The sidecar of these bytes; None if they are none of ours."""
         try:
-            digest, _, body = path.read_bytes().partition(b"\n")
+            digest, _, body = data.partition(b"\n")
             if hashlib.sha256(body).hexdigest().encode() != digest:
                 return None
             value: Any = json.loads(body)
@@ -68,51 +75,61 @@ class Sidecar:
                 num_bytes=value["num_bytes"],
                 rows=tuple(value["rows"]),
                 problems=tuple(Problem.from_dict(row) for row in value["problems"]),
+                token=value.get("token", ""),
             )
-        except (OSError, ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             return None
 
 
+def sidecar_name(shard: str) -> str:
+    """Where the sidecar of a shard lies below the data set's folder."""
+    return f"{STATE_DIR}/shards/{shard.removesuffix('.tar')}.json"
+
+
 def sidecar_path(out: Path, shard: str) -> Path:
-    """Where the sidecar of a shard lies."""
-    return (out / STATE_DIR / "shards" / shard).with_suffix(".json")
+    """The same, in a folder of this machine."""
+    return out / sidecar_name(shard)
 
 
-def is_current(task: ShardTask, out: Path) -> bool:
-    """Whether the shard on disk is, byte for byte, what the task would write.
+def read_sidecar(out: Place, shard: str) -> Sidecar | None:
+    """The sidecar of a shard; None if there is none or it is not one of ours."""
+    data = out.read(sidecar_name(shard))
+    return None if data is None else Sidecar.parse(data)
+
+
+def is_current(task: ShardTask, out: Place) -> bool:
+    """Whether the shard that is there is, byte for byte, what the task would write.
 
     A shard that a pair was left out of never is: the file may be whole by now, or the disk back,
     and nothing but reading it again can tell.
     """
-    sidecar = Sidecar.read(sidecar_path(out, task.path))
-    path = out / task.path
-    try:
-        if sidecar is None or sidecar.problems or sidecar.fingerprint != task.fingerprint():
-            return False
-        return path.stat().st_size == sidecar.num_bytes and sha256_file(path) == sidecar.sha256
-    except OSError:
+    sidecar = read_sidecar(out, task.path)
+    if sidecar is None or sidecar.problems or sidecar.fingerprint != task.fingerprint():
         return False
+    return out.is_same(
+        task.path, sha256=sidecar.sha256, num_bytes=sidecar.num_bytes, token=sidecar.token
+    )
 
 
 def check_task(
-    task: ShardTask, *, out: Path, tick: Callable[[int], None], should_stop: Callable[[], bool]
+    task: ShardTask, *, out: Place, tick: Callable[[int], None], should_stop: Callable[[], bool]
 ) -> bool:
-    """`is_current` as work for `hqdata.parallel.run_tasks`; ticks source bytes."""
+    """`is_current` as work for an engine; ticks source bytes."""
     current = not should_stop() and is_current(task, out)
     tick(task.num_source_bytes)
     return current
 
 
 def write_task(
-    task: ShardTask, *, out: Path, tick: Callable[[int], None], should_stop: Callable[[], bool]
+    task: ShardTask, *, out: Place, tick: Callable[[int], None], should_stop: Callable[[], bool]
 ) -> None:
-    """`write_shard` as work for `hqdata.parallel.run_tasks`; ticks source bytes."""
+    """`write_shard` as work for an engine; ticks source bytes."""
     write_shard(task, out, on_sample=tick, should_stop=should_stop)
 
 
 def write_shard(
     task: ShardTask,
-    out: Path,
+    out: Place,
     *,
     on_sample: Callable[[int], None] = lambda num_bytes: None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -127,19 +144,20 @@ def write_shard(
 
     Raises:
         StoppedError: `should_stop` said so.
-        InterruptedBuildError: no room on the disk.
+        InterruptedBuildError: no room on the disk, or a storage that cannot be reached.
     """
-    path = out / task.path
-    beside = sidecar_path(out, task.path)
     rows: list[Row] = []
     problems: list[Problem] = []
+    beside = sidecar_name(task.path)
+    place = Path(task.path) if out.local is None else out.local / task.path
     try:
-        for folder in (path.parent, beside.parent):
-            folder.mkdir(parents=True, exist_ok=True)
         # From here on the old sidecar would describe a shard that is about to go.
-        beside.unlink(missing_ok=True)
-        sync_folder(beside.parent)
-        with ShardWriter(path) as writer, FileReader() as reader:
+        out.remove(beside)
+        with (
+            out.new_file(task.path) as path,
+            ShardWriter(path) as writer,
+            FileReader() as reader,
+        ):
             for item, files in _read_ahead(task.items, reader):
                 if should_stop():
                     raise StoppedError(task.path)
@@ -150,13 +168,29 @@ def write_shard(
                     rows.append(_row(outcome, task.path, writer.add(outcome)))
                 on_sample(item.image.size + item.mask.size)
             sha256, num_bytes = writer.close()
-        sidecar = Sidecar(task.fingerprint(), sha256, num_bytes, tuple(rows), tuple(problems))
-        write_whole(beside, sidecar.to_bytes())
+        token = "" if out.local is not None else _token(out, task.path, num_bytes)
+        sidecar = Sidecar(
+            task.fingerprint(), sha256, num_bytes, tuple(rows), tuple(problems), token
+        )
+        out.write(beside, sidecar.to_bytes())
     except OSError as error:
-        full = no_room(error, path)
+        full = no_room(error, place)
         if full is None:
             raise
         raise full from error
+
+
+def _token(out: Place, name: str, num_bytes: int) -> str:
+    """What the storage goes by for a shard that was just uploaded."""
+    stat = out.stat(name)
+    if stat is None or stat.size != num_bytes:
+        there = "nothing" if stat is None else f"{stat.size:,} bytes"
+        raise InterruptedBuildError(
+            f"the storage took {num_bytes:,} bytes and has {there} of them",
+            where=f"{out.shown}/{name}",
+            do="run the same command again; if it stays so, look what else writes there",
+        )
+    return stat.token
 
 
 Files = tuple[bytes, bytes]
@@ -191,7 +225,12 @@ def make_sample(item: Item, task: ShardTask, files: Files | ProblemError) -> Sam
     try:
         if isinstance(files, ProblemError):
             raise files
-        return normalise(*files, item.origin, task.settings)
+        image, mask = files
+        if item.annotation is None:
+            return normalise(image, mask, item.origin, task.settings)
+        path = item.origin.upstream_mask
+        drawn = annotated_mask(mask, path, item.annotation, task.settings)
+        return normalise(image, drawn, item.origin, task.settings)
     except ProblemError as error:
         origin = item.origin
         return Problem(
@@ -202,6 +241,12 @@ def make_sample(item: Item, task: ShardTask, files: Files | ProblemError) -> Sam
             error.kind,
             error.message,
         )
+
+
+READ_FAILURE = "the file cannot be read"
+"""Begins the message of a file that a disk would not give. It may the next time, so nothing that
+lasts is concluded from it; what bytes that were read are worth will not change.
+"""
 
 
 def _read(ref: FileRef, reader: FileReader, unreadable: ProblemKind) -> bytes:

@@ -40,6 +40,7 @@ class Pair:
         image: the image file.
         mask: the mask file.
         action: what a known defect asks to be done, or "".
+        annotation: id of the mask in a file of many, or None.
     """
 
     key: str
@@ -47,6 +48,7 @@ class Pair:
     image: File
     mask: File
     action: str = ""
+    annotation: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

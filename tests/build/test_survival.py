@@ -438,7 +438,7 @@ def test_a_crash_while_the_manifest_is_written_leaves_no_data_set(
     data: Path, reference: dict[str, str], finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The shards are all there, the table is new, `dataset.json` was to be last."""
-    import hqdata.build.folder as module
+    import hqdata.places as module
 
     (finished / "samples.parquet").write_bytes(b"damaged")
     real = module.write_whole

@@ -1,4 +1,4 @@
-"""The image encoders that HQ-SAM comes with, and a small stand-in for tests and demonstrations."""
+"""The image encoders that HQ-SAM comes with, and a small one that ships with the package."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ class Backbone:
         early_dim: channels of the early feature.
         vit: its shape; None for TinyViT-5M, which is no plain transformer.
         checkpoint_name: the file of SAM's weights that its makers give out; None if there is none.
+        decoder_mlp_dim: channels within the mask decoder's two-way transformer.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Backbone:
     early_dim: int
     vit: Vit | None
     checkpoint_name: str | None
+    decoder_mlp_dim: int = 2048
 
     @property
     def embedding_size(self) -> int:
@@ -81,7 +83,10 @@ BACKBONES: dict[str, Backbone] = {
             "sam_vit_h_4b8939.pth",
         ),
         Backbone("vit_tiny", "TinyViT", 1024, 16, 160, None, "mobile_sam.pt"),
-        Backbone("vit_micro", "stand-in", 256, 16, 128, Vit(128, 6, 4, 8, (2, 5)), None),
+        Backbone(
+            "vit_micro", "ViT-micro", 256, 16, 128, Vit(128, 6, 4, 8, (2, 5)), None,
+            decoder_mlp_dim=1024,
+        ),
     )
 }  # fmt: skip
 

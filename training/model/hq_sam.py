@@ -197,7 +197,10 @@ def _build_sam(backbone: Backbone) -> Sam:
         mask_decoder=MaskDecoder(
             transformer_dim=PROMPT_DIM,
             transformer=TwoWayTransformer(
-                depth=2, embedding_dim=PROMPT_DIM, mlp_dim=2048, num_heads=8
+                depth=2,
+                embedding_dim=PROMPT_DIM,
+                mlp_dim=backbone.decoder_mlp_dim,
+                num_heads=8,
             ),
         ),
         pixel_mean=_PIXEL_MEAN,

@@ -1,0 +1,81 @@
+"""Pretrains the small SAM of the package: `python -m training.pretrain --out runs/pretrain`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from hqdata.errors import UserError
+from hqdata.shards.dataset import Dataset
+from training.cli_common import make_app, pick_device, run_app, tell
+from training.model.backbones import find_backbone
+from training.pretraining.recipe import PretrainRecipe
+from training.pretraining.run import PretrainFolder, pretrain
+
+app = make_app("Pretrains a small SAM on scenes that are drawn as it goes.")
+
+
+@app.command()
+def main(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run; goes on where it stopped.")],
+    model: Annotated[str, typer.Option("--model", help="Backbone.")] = "vit_micro",
+    shards: Annotated[
+        Path | None, typer.Option("--shards", help="Data set to show beside the scenes.")
+    ] = None,
+    eval_shards: Annotated[
+        Path | None, typer.Option("--eval-shards", help="Data set to judge by as well.")
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Of the optimizer.")] = 3000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of everything.")] = 0,
+    pictures: Annotated[int, typer.Option("--pictures", min=1, help="Pictures a step.")] = 8,
+    lr: Annotated[float, typer.Option("--lr", help="Highest learning rate.")] = 8e-4,
+    decay_share: Annotated[
+        float, typer.Option("--decay-share", help="Share of the steps in which it falls to zero.")
+    ] = 0.3,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Of the model.")] = 1,
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that draw.")] = 1,
+    save_every: Annotated[int, typer.Option("--save-every", min=1, help="Steps.")] = 100,
+    eval_every: Annotated[int, typer.Option("--eval-every", min=1, help="Steps.")] = 500,
+    extend: Annotated[
+        bool,
+        typer.Option("--extend", help="Go on with another number of steps or decay than before."),
+    ] = False,
+) -> None:
+    """Pretrain a small SAM; the same command again goes on where it stopped."""
+    find_backbone(model)
+    torch.set_num_threads(threads)
+    dataset = None if shards is None else Dataset.open(shards)
+    judged = None if eval_shards is None else Dataset.open(eval_shards)
+    recipe = PretrainRecipe(
+        model=model,
+        seed=seed,
+        steps=steps,
+        pictures=pictures,
+        lr=lr,
+        decay_share=decay_share,
+        dataset_digest="" if dataset is None else dataset.info.digest,
+    )
+    if out.exists() and not out.is_dir():
+        raise UserError("this is no folder", where=out)
+    with PretrainFolder.claimed(out) as folder:
+        folder.begin(recipe, extend=extend)
+        for line in pretrain(
+            folder,
+            recipe,
+            dataset=dataset,
+            judged=judged,
+            device=pick_device(device),
+            workers=workers,
+            save_every=save_every,
+            eval_every=eval_every,
+        ):
+            tell(json.dumps(line))
+
+
+if __name__ == "__main__":
+    run_app(app)

@@ -1,0 +1,336 @@
+"""The pretraining run: steps, snapshots, figures, and the weights in the end.
+
+A run's folder holds `recipe.json`, `checkpoints/` (the last two snapshots, and the one before the
+learning rate begins to fall), `log.jsonl` (a line a step that was told, one an evaluation) and
+`<model>.safetensors`, the running mean of the weights in float16, as the package ships them.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from pydantic import ValidationError
+from segment_anything.modeling import Sam
+from torch import Tensor
+
+from hqdata.errors import UserError
+from hqdata.files import write_whole
+from hqdata.shards.dataset import Dataset
+from training.data.decode import decode
+from training.model.backbones import find_backbone
+from training.model.hq_sam import HqSam, build_hq_sam
+from training.pretraining.held_out import Asked, asked_for, held_out_scenes, measure
+from training.pretraining.passes import Passes, run_passes
+from training.pretraining.recipe import PretrainRecipe
+from training.pretraining.samples import PretrainBatch, SampleSource, make_loader
+from training.run_folder import claimed
+from training.snapshot import Position, Snapshot, load_snapshot, save_snapshot
+
+RECIPE_FILE, LOG_FILE = "recipe.json", "log.jsonl"
+NUM_HELD_OUT = 64
+"""Scenes that a run is judged by as it goes."""
+
+STEPS_A_LINE = 20
+_KEEP = 2
+
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainFolder:
+    """Where the files of a run are."""
+
+    root: Path
+
+    @classmethod
+    @contextmanager
+    def claimed(cls, root: Path) -> Iterator[PretrainFolder]:
+        """The folder, made if need be and held for this process alone.
+
+        Raises:
+            BusyError: another process has it.
+        """
+        with claimed(root) as folder:
+            folder.checkpoints.mkdir(exist_ok=True)
+            yield cls(root)
+
+    @property
+    def log(self) -> Path:
+        """What was measured, a line each."""
+        return self.root / LOG_FILE
+
+    def weights(self, model: str) -> Path:
+        """The weights as the package ships them."""
+        return self.root / f"{model}.safetensors"
+
+    def begin(self, recipe: PretrainRecipe, *, extend: bool) -> None:
+        """Writes the recipe, or holds it against that of a run that goes on.
+
+        Args:
+            recipe: of this call.
+            extend: steps and decay may be others; where it goes on, the learning rate is that of
+                the new recipe.
+
+        Raises:
+            UserError: it is another one.
+        """
+        path = self.root / RECIPE_FILE
+        if path.is_file():
+            try:
+                saved = PretrainRecipe.model_validate_json(path.read_bytes())
+            except ValidationError as error:
+                raise UserError(f"not a recipe of a pretraining: {error}", where=path) from error
+            free = {"steps", "decay_share"} if extend else set()
+            old, new = (values.model_dump(exclude=free) for values in (saved, recipe))
+            changed = [f"{k}: {old[k]} then, {new[k]} now" for k in old if old[k] != new[k]]
+            if changed:
+                raise UserError(
+                    f"a run goes on with its own recipe; {'; '.join(changed)}",
+                    where=path,
+                    do="give another --out, or --extend for another number of steps or decay",
+                )
+        write_whole(path, recipe.model_dump_json(indent=1).encode() + b"\n")
+
+    def snapshots(self) -> list[Path]:
+        """Ascending."""
+        return sorted((self.root / "checkpoints").glob("step-*.safetensors"))
+
+    def save(self, snapshot: Snapshot, level_until: int) -> None:
+        """Writes a snapshot and removes older ones but for the last before the decay."""
+        name = f"step-{snapshot.position.step:09}.safetensors"
+        save_snapshot(self.root / "checkpoints" / name, snapshot)
+        level = [path for path in self.snapshots() if _step_of(path) <= level_until][-1:]
+        for old in self.snapshots()[:-_KEEP]:
+            if old not in level:
+                old.unlink(missing_ok=True)
+
+    def newest(self) -> Snapshot | None:
+        """The last snapshot that is whole."""
+        for path in reversed(self.snapshots()):
+            try:
+                return load_snapshot(path)
+            except UserError:
+                continue
+        return None
+
+    def read_log(self, until: int) -> list[Line]:
+        """The lines up to a step."""
+        if not self.log.is_file():
+            return []
+        lines = [json.loads(line) for line in self.log.read_text(encoding="utf-8").splitlines()]
+        return [line for line in lines if line["step"] <= until]
+
+    def write_log(self, lines: list[Line]) -> None:
+        """Writes all lines."""
+        write_whole(self.log, "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+
+def _step_of(path: Path) -> int:
+    return int(path.stem.removeprefix("step-"))
+
+
+class Learner:
+    """SAM with its optimizer and the running mean of its weights.
+
+    Args:
+        recipe: of the run.
+        device: where to.
+    """
+
+    def __init__(self, recipe: PretrainRecipe, device: torch.device) -> None:
+        self.recipe = recipe
+        self.device = device
+        self.model = build_hq_sam(find_backbone(recipe.model), seed=recipe.seed).to(device)
+        self.sam: Sam = self.model.sam
+        self.sam.requires_grad_(True)
+        named = dict(self.sam.named_parameters())
+        self._named = named
+        matrices = [p for p in named.values() if p.ndim > 1]
+        vectors = [p for p in named.values() if p.ndim <= 1]
+        self._optimizer = torch.optim.AdamW(
+            [
+                {"params": matrices, "weight_decay": recipe.weight_decay},
+                {"params": vectors, "weight_decay": 0.0},
+            ],
+            lr=recipe.lr,
+        )
+        self.step_number = 0
+        self._mean = {name: p.detach().clone() for name, p in named.items()}
+
+    def step(self, batch: PretrainBatch) -> tuple[Passes, float]:
+        """One step; the losses and the norm of the gradient."""
+        recipe, number = self.recipe, self.step_number
+        for group in self._optimizer.param_groups:
+            group["lr"] = recipe.lr_at(number)
+        passes = run_passes(self.sam, batch, recipe, number)
+        self._optimizer.zero_grad(set_to_none=True)
+        passes.total.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self._named.values(), recipe.clip)
+        if bool(torch.isfinite(norm)):
+            self._optimizer.step()
+        self.step_number += 1
+        keep = min(recipe.mean_decay, (1 + number) / (10 + number))
+        with torch.no_grad():
+            values = [self._named[name] for name in self._mean]
+            torch._foreach_lerp_(list(self._mean.values()), values, 1 - keep)
+        return passes, float(norm)
+
+    def snapshot(self) -> Snapshot:
+        """All that the run needs to go on."""
+        moments: dict[str, Tensor] = {}
+        for name, parameter in self._named.items():
+            state = self._optimizer.state.get(parameter)
+            if state:
+                moments[f"first/{name}"] = state["exp_avg"]
+                moments[f"second/{name}"] = state["exp_avg_sq"]
+                moments[f"steps/{name}"] = state["step"].reshape(1)
+        position = Position(
+            step=self.step_number,
+            epoch=0,
+            position=self.step_number * self.recipe.pictures,
+            digest=self.recipe.digest(),
+            seed=self.recipe.seed,
+            batch_size=self.recipe.pictures,
+            num_samples=self.recipe.steps * self.recipe.pictures,
+        )
+        weights = {name: p.detach() for name, p in self._named.items()}
+        return Snapshot(self.recipe.model, position, weights, moments, dict(self._mean))
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Goes back to where a snapshot was taken."""
+        with torch.no_grad():
+            for name, parameter in self._named.items():
+                parameter.copy_(snapshot.weights[name])
+                self._mean[name].copy_(snapshot.mean[name])
+                if f"first/{name}" in snapshot.moments:
+                    self._optimizer.state[parameter] = {
+                        "step": snapshot.moments[f"steps/{name}"].reshape(()).clone(),
+                        "exp_avg": snapshot.moments[f"first/{name}"].to(self.device).clone(),
+                        "exp_avg_sq": snapshot.moments[f"second/{name}"].to(self.device).clone(),
+                    }
+        self.step_number = snapshot.position.step
+
+    def averaged(self) -> HqSam:
+        """A model of its own with the running mean."""
+        model = build_hq_sam(find_backbone(self.recipe.model), seed=self.recipe.seed)
+        model.sam.load_state_dict({k: v.cpu() for k, v in self._mean.items()}, strict=False)
+        return model
+
+
+def save_weights(model: HqSam, path: Path, about: dict[str, str]) -> None:
+    """Writes SAM's weights alone in float16, under the names of SAM's own checkpoints."""
+    tensors = {
+        name: value.detach().cpu().to(torch.float16).contiguous()
+        for name, value in model.sam.state_dict().items()
+    }
+    metadata = {**about, "format": "pt", "content": "sam", "model": model.backbone.name}
+    write_whole(path, safetensors.torch.save(tensors, metadata))
+
+
+def pretrain(
+    folder: PretrainFolder,
+    recipe: PretrainRecipe,
+    *,
+    dataset: Dataset | None,
+    judged: Dataset | None,
+    device: torch.device,
+    workers: int,
+    save_every: int,
+    eval_every: int,
+) -> Iterator[Line]:
+    """Runs, or goes on with, a pretraining; gives each line of its log.
+
+    Args:
+        folder: of the run, begun with this recipe.
+        recipe: what is learnt.
+        dataset: pictures beside the scenes; the one that the recipe names by its digest.
+        judged: pictures to judge by, beside held-out scenes.
+        device: where to compute.
+        workers: processes that draw samples.
+        save_every, eval_every: steps between snapshots, and between evaluations.
+    """
+    learner = Learner(recipe, device)
+    saved = folder.newest()
+    if saved is not None:
+        learner.restore(saved)
+    lines = folder.read_log(learner.step_number)
+    backbone = learner.model.backbone
+    scenes = held_out_scenes(NUM_HELD_OUT, backbone.image_size)
+    pictures = _judged(judged, backbone.image_size)
+    source = SampleSource(recipe, backbone.image_size, backbone.mask_size, dataset)
+    loader = make_loader(source, recipe, first_step=learner.step_number, workers=workers)
+    level_until = int(recipe.steps * (1 - recipe.decay_share))
+    since, done = time.monotonic(), learner.step_number
+    for batch in loader:
+        passes, norm = learner.step(_on(batch, device))
+        step = learner.step_number
+        last = step == recipe.steps
+        new: list[Line] = []
+        if step % STEPS_A_LINE == 0 or last:
+            rate = (step - done) / max(time.monotonic() - since, 1e-9)
+            since, done = time.monotonic(), step
+            new.append(_step_line(step, passes, norm, recipe.lr_at(step - 1), rate))
+        if step % eval_every == 0 or last:
+            averaged = learner.averaged()
+            new.append({"step": step, "scenes": asdict(measure(averaged, scenes))})
+            for name, asked in pictures.items():
+                new.append({"step": step, "set": name, **asdict(measure(averaged, asked))})
+            about = {"steps": str(step), "recipe": recipe.model_dump_json()}
+            save_weights(averaged, folder.weights(recipe.model), about)
+            since, done = time.monotonic(), step
+        if new:
+            lines += new
+            folder.write_log(lines)
+            yield from new
+        if step % save_every == 0 or last:
+            folder.save(learner.snapshot(), level_until)
+
+
+def _on(batch: PretrainBatch, device: torch.device) -> PretrainBatch:
+    if device.type == "cpu":
+        return batch
+    return PretrainBatch(
+        *(
+            value.to(device)
+            for value in (batch.image, batch.targets, batch.boxes, batch.points, batch.masks)
+        )
+    )
+
+
+def _step_line(step: int, passes: Passes, norm: float, lr: float, rate: float) -> Line:
+    first, then = passes.first, passes.correction
+    line: Line = {
+        "step": step,
+        "loss": round(float(passes.total.detach()), 5),
+        "focal": round(float(first.focal.detach()), 6),
+        "dice": round(float(first.dice.detach()), 5),
+        "iou_error": round(float(first.iou_error.detach()), 5),
+        "iou": round(float(first.iou), 4),
+        "norm": round(norm, 4),
+        "lr": round(lr, 8),
+        "steps_per_second": round(rate, 3),
+    }
+    if then is not None:
+        line["iou_corrected"] = round(float(then.iou), 4)
+    return line
+
+
+def _judged(dataset: Dataset | None, side: int) -> dict[str, list[Asked]]:
+    """The pictures to judge by, set by set."""
+    found: dict[str, list[Asked]] = {}
+    for index in range(len(dataset) if dataset is not None else 0):
+        assert dataset is not None
+        row = dataset.row(index)
+        picture = decode(dataset.read_member(row, "image"), dataset.read_member(row, "mask"))
+        asked = asked_for(picture, side)
+        if asked is not None:
+            found.setdefault(f"{row['source']}/{row['split']}", []).append(asked)
+    return found

@@ -36,9 +36,9 @@ TRAINER_LAYERS: tuple[tuple[str, ...], ...] = (
     ("data",),
     ("snapshot", "eval_samples", "feature_cache", "inference"),
     ("run_folder", "evaluation"),
-    ("pictures", "loading", "loop", "setup"),
+    ("pictures", "loading", "loop", "setup", "pretraining"),
     ("observe",),
-    ("train", "evaluate", "predict"),
+    ("train", "evaluate", "predict", "pretrain"),
 )
 """The same of the trainer."""
 

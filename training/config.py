@@ -87,6 +87,12 @@ class TrainConfig(BaseModel):
     sam_checkpoint: Path | None = _field(
         None, "model", "SAM's own weights (default: its usual file name, here or in checkpoints/)"
     )
+    random_sam: bool = _field(
+        False,
+        "model",
+        "leave SAM's weights random, by the seed, where they come with the package or nobody has "
+        "any (vit_micro): to try the steps out",
+    )
     precision: Precision = _field(
         "auto", "model", "of the frozen encoder: bf16, fp32, or auto (bf16 on CUDA)"
     )

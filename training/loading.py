@@ -13,6 +13,7 @@ from training.model.backbones import find_backbone
 from training.model.checkpoints import load_hq, load_sam
 from training.model.hq_sam import HqSam, Precision, build_hq_sam
 from training.model.recognise import recognise
+from training.model.shipped import shipped_weights
 from training.model.state_files import read_state
 from training.run_folder import CONFIG_FILE, INFO_FILE, Run, open_run
 
@@ -94,6 +95,8 @@ def load_model(
             do="give SAM's own checkpoint as --sam-checkpoint, and the HQ weights here",
         )
     model = build_hq_sam(find_backbone(found), seed=0, precision=precision)
+    if sam_checkpoint is None and not contents.has_encoder:
+        sam_checkpoint = shipped_weights(model.backbone)
     if sam_checkpoint is not None:
         load_sam(model, sam_checkpoint)
         load_hq(model, path)
@@ -125,6 +128,15 @@ def _of_run(
     # The seed makes SAM's weights where the run began with random ones.
     model = build_hq_sam(find_backbone(run.model), seed=run.seed, precision=precision)
     checkpoint = sam_checkpoint or run.sam_checkpoint
+    if checkpoint is None and run.sam_sha256:
+        checkpoint = shipped_weights(model.backbone)
+        if checkpoint is None:
+            raise UserError(
+                f"the run was trained with weights of {run.model} that came with its package, and "
+                "this one has none",
+                where=run.root,
+                do="give them with --sam-checkpoint",
+            )
     if checkpoint is not None:
         _check_sam(checkpoint, run)
         load_sam(model, checkpoint)

@@ -14,7 +14,7 @@ from hqdata.shards.dataset import Dataset
 from training.cli_common import make_app, pick_device, run_app, tell
 from training.model.backbones import find_backbone
 from training.pretraining.recipe import PretrainRecipe
-from training.pretraining.run import PretrainFolder, pretrain
+from training.pretraining.run import NUM_HELD_OUT, PretrainFolder, pretrain
 
 app = make_app("Pretrains a small SAM on scenes that are drawn as it goes.")
 
@@ -41,6 +41,9 @@ def main(
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that draw.")] = 1,
     save_every: Annotated[int, typer.Option("--save-every", min=1, help="Steps.")] = 100,
     eval_every: Annotated[int, typer.Option("--eval-every", min=1, help="Steps.")] = 500,
+    held_out: Annotated[
+        int, typer.Option("--held-out", min=1, help="Scenes to judge by.")
+    ] = NUM_HELD_OUT,
     extend: Annotated[
         bool,
         typer.Option("--extend", help="Go on with another number of steps or decay than before."),
@@ -73,6 +76,7 @@ def main(
             workers=workers,
             save_every=save_every,
             eval_every=eval_every,
+            num_held_out=held_out,
         ):
             tell(json.dumps(line))
 

@@ -206,7 +206,7 @@ class Run:
     Attributes:
         root: its folder.
         model: name of the backbone.
-        sam_checkpoint: SAM's weights, None where they are random by `seed`.
+        sam_checkpoint: SAM's weights, None where they are the package's own or random by `seed`.
         sam_sha256: their digest, empty where they are random.
         hq_weights: the best HQ weights, else the last.
         trained_on: "source/split" names.

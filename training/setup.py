@@ -22,6 +22,7 @@ from training.data.selection import Selection, select
 from training.model.backbones import Backbone, find_backbone
 from training.model.checkpoints import load_sam
 from training.model.hq_sam import HqSam, Precision, build_hq_sam
+from training.model.shipped import shipped_weights
 from training.run_folder import CONFIG_FILE, RunFolder, RunInfo
 
 LIBRARIES = ("numpy", "opencv-python-headless", "segment-anything", "timm", "torch", "torchvision")
@@ -86,11 +87,24 @@ def select_samples(config: TrainConfig, dataset: Dataset) -> Selection:
 
 
 def find_sam_checkpoint(config: TrainConfig, backbone: Backbone) -> Path | None:
-    """SAM's weights, None for the stand-in, whose weights are random if none are given.
+    """SAM's weights: the file that is given, the package's own, or one of the usual name.
+
+    None where they stay random: if that is asked for, or of a model without any of these.
 
     Raises:
-        UserError: there are none.
+        UserError: there are none, or both a file and random ones are asked for.
     """
+    if config.random_sam:
+        if config.sam_checkpoint is not None or backbone.checkpoint_name is not None:
+            raise UserError(
+                f"random weights of SAM were asked for, but {backbone.name} has weights"
+                if config.sam_checkpoint is None
+                else "random weights of SAM were asked for, and a checkpoint was given",
+                do="leave out one of --random-sam and --sam-checkpoint"
+                if config.sam_checkpoint is not None
+                else "leave out --random-sam, or try the steps out with --model vit_micro",
+            )
+        return None
     if config.sam_checkpoint is not None:
         if not config.sam_checkpoint.is_file():
             raise UserError(
@@ -100,7 +114,7 @@ def find_sam_checkpoint(config: TrainConfig, backbone: Backbone) -> Path | None:
             )
         return config.sam_checkpoint
     if backbone.checkpoint_name is None:
-        return None
+        return shipped_weights(backbone)
     for folder in CHECKPOINT_FOLDERS:
         if (folder / backbone.checkpoint_name).is_file():
             return folder / backbone.checkpoint_name
@@ -108,7 +122,7 @@ def find_sam_checkpoint(config: TrainConfig, backbone: Backbone) -> Path | None:
         f"SAM's weights for {backbone.name} are needed and not here",
         expected=f"{backbone.checkpoint_name} in this folder or in checkpoints/",
         do="give their path: --sam-checkpoint PATH (docs/training.md says where they come from); "
-        "to try things out without any: --model vit_micro",
+        "to try things out without any: --model vit_micro, whose weights come with the package",
     )
 
 
@@ -118,8 +132,8 @@ class Built:
 
     Attributes:
         model: the model.
-        sam_checkpoint: the file of SAM's weights, None if they are random.
-        sam_sha256: its digest, empty if they are random.
+        sam_checkpoint: the file of SAM's weights, None if they are the package's own or random.
+        sam_sha256: digest of the weights' file, empty if they are random.
     """
 
     model: HqSam
@@ -143,7 +157,9 @@ def build_model(config: TrainConfig, device: torch.device) -> Built:
         load_sam(model, checkpoint)
         model.hq.load_state_dict(own)
         digest = sha256_file(checkpoint)
-        checkpoint = checkpoint.resolve()  # the run remembers it, and is opened from elsewhere
+        # The run remembers it, and is opened from elsewhere; the package is found wherever it is.
+        own_file = checkpoint == shipped_weights(backbone)
+        checkpoint = None if own_file else checkpoint.resolve()
     model.to(device)
     if config.compile:
         model.sam.image_encoder.compile()

@@ -132,7 +132,7 @@ def train(config: TrainConfig, ranks: Ranks, display: Display, *, resume: bool) 
         )
         stack.enter_context(_signals(trainer))
         if position.epoch < config.epochs:
-            _tell_start(config, ranks, device, selection, position, display, root)
+            _tell_start(config, built, ranks, device, selection, position, display, root)
             stream = _stream(config, selection, opened, position, ranks, device)
             try:
                 trainer.run(stream, observer.after_epoch)
@@ -275,6 +275,7 @@ def _signals(trainer: Trainer) -> Iterator[None]:
 
 def _tell_start(
     config: TrainConfig,
+    built: Built,
     ranks: Ranks,
     device: torch.device,
     selection: Selection,
@@ -292,7 +293,7 @@ def _tell_start(
         f"{config.batch_size}"
     )
     display.say(f"run: {root}" + (f", from step {position.step:,}" if position.step else ""))
-    if config.sam_checkpoint is None:
+    if not built.sam_sha256:
         display.say("SAM's weights are random: this tries the steps out, its figures mean nothing")
     if config.eval_shards is None:
         display.say("nothing is evaluated: give shards of the evaluation sets with --eval-shards")

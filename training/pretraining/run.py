@@ -245,6 +245,7 @@ def pretrain(
     workers: int,
     save_every: int,
     eval_every: int,
+    num_held_out: int = NUM_HELD_OUT,
 ) -> Iterator[Line]:
     """Runs, or goes on with, a pretraining; gives each line of its log.
 
@@ -256,6 +257,7 @@ def pretrain(
         device: where to compute.
         workers: processes that draw samples.
         save_every, eval_every: steps between snapshots, and between evaluations.
+        num_held_out: scenes to judge by.
     """
     learner = Learner(recipe, device)
     saved = folder.newest()
@@ -263,7 +265,7 @@ def pretrain(
         learner.restore(saved)
     lines = folder.read_log(learner.step_number)
     backbone = learner.model.backbone
-    scenes = held_out_scenes(NUM_HELD_OUT, backbone.image_size)
+    scenes = held_out_scenes(num_held_out, backbone.image_size)
     pictures = _judged(judged, backbone.image_size)
     source = SampleSource(recipe, backbone.image_size, backbone.mask_size, dataset)
     loader = make_loader(source, recipe, first_step=learner.step_number, workers=workers)

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from training.pretraining.recipe import PretrainRecipe
 
-_ALPHA, _GAMMA = 0.25, 2.0
+_GAMMA = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +34,20 @@ class StepLoss:
     iou: Tensor
 
 
-def mask_losses(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def mask_losses(logits: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
     """Focal and dice loss of each mask, float32 (n, k).
 
     Args:
         logits: float32 (n, k, t, t).
         targets: float32 (n, t, t), 0 to 1.
+        alpha: weight of the thing's pixels in the focal loss.
     """
     truth = targets[:, None].expand_as(logits).flatten(2)
     logits = logits.flatten(2)
     share = logits.sigmoid()
     entropy = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     hit = share * truth + (1 - share) * (1 - truth)
-    weight = _ALPHA * truth + (1 - _ALPHA) * (1 - truth)
+    weight = alpha * truth + (1 - alpha) * (1 - truth)
     focal = (weight * entropy * (1 - hit).pow(_GAMMA)).mean(2)
     overlap = (share * truth).sum(2)
     dice = 1 - (2 * overlap + 1) / (share.sum(2) + truth.sum(2) + 1)
@@ -76,7 +77,7 @@ def step_loss(
     """
     size = targets.shape[-2:]
     logits = functional.interpolate(masks.float(), size, mode="bilinear", align_corners=False)
-    focal, dice = mask_losses(logits, targets)
+    focal, dice = mask_losses(logits, targets, recipe.focal_alpha)
     both = recipe.focal_weight * focal + recipe.dice_weight * dice
     iou = mask_ious(logits, targets)
     iou_error = (expected.float() - iou).square().mean()

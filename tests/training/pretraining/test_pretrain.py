@@ -70,7 +70,7 @@ class TestLoss:
         truth = torch.zeros(1, 16, 16)
         truth[:, 4:12, 4:12] = 1
         right = (truth * 40 - 20)[:, None]
-        focal, dice = mask_losses(torch.cat([right, -right], 1), truth)
+        focal, dice = mask_losses(torch.cat([right, -right], 1), truth, 0.5)
         assert float(focal[0, 0]) < 1e-6
         assert float(dice[0, 0]) < 1e-4
         assert float(focal[0, 1]) > 3

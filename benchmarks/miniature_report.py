@@ -1,4 +1,4 @@
-"""Table and plot of the miniature experiment, the paper's figures beside it where they are known."""
+"""Table and plot of the miniature experiment, beside what is known of the paper's figures."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def _mean(run: dict[str, Any], prompt: str, method: str, only: str | None = None
 
 def _rows(runs: Sequence[dict[str, Any]]) -> dict[str, tuple[str, list[dict[str, Any]], str]]:
     """Arm -> title, its runs, and which mask of theirs counts."""
-    rows: dict[str, tuple[str, list[dict[str, Any]], str]] = {"base": ("base", list(runs)[:1], "sam")}
+    rows: dict[str, tuple[str, list[dict[str, Any]], str]] = {
+        "base": ("base", list(runs)[:1], "sam")
+    }
     for run in runs:
         arm = run["arm"]
         rows.setdefault(arm["name"], (arm["title"], [], "hq"))[1].append(run)

@@ -1,1 +1,1 @@
-"""Pretraining of the small SAM that comes with the package: scenes, coarse masks, prompts, steps."""
+"""Pretraining of the small SAM that ships with the package: scenes, coarse masks, steps."""

@@ -77,7 +77,8 @@ def boxed(asked: Asked) -> NDArray[np.bool_]:
     """The box filled in, bool (h, w) of the truth's size."""
     height, width = asked.truth.shape
     side = len(asked.image)
-    x0, y0, x1, y1 = (asked.box + [0, 0, 1, 1]) / side * [width, height, width, height]
+    x0, y0, x1, y1 = asked.box / side * np.array([width, height, width, height])
+    x1, y1 = x1 + width / side, y1 + height / side  # its last pixel belongs to it
     filled = np.zeros((height, width), np.bool_)
     filled[round(y0) : max(round(y1), round(y0) + 1), round(x0) : max(round(x1), round(x0) + 1)] = 1
     return filled

@@ -62,9 +62,7 @@ def mask_ious(logits: Tensor, targets: Tensor) -> Tensor:
     return both / either.clamp(min=1)
 
 
-def step_loss(
-    masks: Tensor, expected: Tensor, targets: Tensor, recipe: PretrainRecipe
-) -> StepLoss:
+def step_loss(masks: Tensor, expected: Tensor, targets: Tensor, recipe: PretrainRecipe) -> StepLoss:
     """The loss of a pass.
 
     The single mask learns from every prompt; of the three others the one that is best does.

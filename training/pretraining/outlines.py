@@ -58,7 +58,8 @@ def curve(rng: Rng, start: Points, heading: float, length: float, bend: float) -
     """A wandering line, (12, 2), from `start`."""
     turns = heading + np.cumsum(rng.normal(0, bend, 11))
     steps = np.stack([np.cos(turns), np.sin(turns)], axis=1) * (length / 11)
-    return start + np.concatenate([np.zeros((1, 2)), np.cumsum(steps, axis=0)])
+    path = np.concatenate([np.zeros((1, 2)), np.cumsum(steps, axis=0)])
+    return np.asarray(start + path, np.float64)
 
 
 def _compact(rng: Rng) -> Drawing:
@@ -95,7 +96,8 @@ def _turned(rng: Rng) -> Drawing:
         band = np.concatenate([left[a : b + 1], right[39 - b : 40 - a]])
         parts.append([Stroke(band)])
     if rng.random() < 0.35:  # a handle
-        loop = _ring(np.full(24, rng.uniform(0.2, 0.4))) + [half[20], rng.uniform(-0.3, 0.3)]
+        loop = _ring(np.full(24, rng.uniform(0.2, 0.4)))
+        loop = loop + np.array([half[20], rng.uniform(-0.3, 0.3)])
         parts[0].append(Stroke(loop[np.r_[:24, 0]], rng.uniform(0.06, 0.14)))
     return parts
 
@@ -227,9 +229,7 @@ def draw(rng: Rng, open_share: float) -> Drawing:
     return drawing
 
 
-def fit(
-    rng: Rng, drawing: Drawing, box: tuple[float, float, float, float], turn: float
-) -> Drawing:
+def fit(rng: Rng, drawing: Drawing, box: tuple[float, float, float, float], turn: float) -> Drawing:
     """Turned, and brought into a box (x0, y0, x1, y1) in pixels, proportions mostly kept."""
     c, s = np.cos(turn), np.sin(turn)
     matrix = np.array([[c, s], [-s, c]])

@@ -114,12 +114,7 @@ class PretrainFolder:
 
     def newest(self) -> Snapshot | None:
         """The last snapshot that is whole."""
-        for path in reversed(self.snapshots()):
-            try:
-                return load_snapshot(path)
-            except UserError:
-                continue
-        return None
+        return next((found for found in map(_whole, reversed(self.snapshots())) if found), None)
 
     def read_log(self, until: int) -> list[Line]:
         """The lines up to a step."""
@@ -131,6 +126,14 @@ class PretrainFolder:
     def write_log(self, lines: list[Line]) -> None:
         """Writes all lines."""
         write_whole(self.log, "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+
+def _whole(path: Path) -> Snapshot | None:
+    """The snapshot of a file; None if it was cut short."""
+    try:
+        return load_snapshot(path)
+    except UserError:
+        return None
 
 
 def _step_of(path: Path) -> int:
@@ -172,7 +175,7 @@ class Learner:
             group["lr"] = recipe.lr_at(number)
         passes = run_passes(self.sam, batch, recipe, number)
         self._optimizer.zero_grad(set_to_none=True)
-        passes.total.backward()
+        passes.total.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self._named.values(), recipe.clip)
         if bool(torch.isfinite(norm)):
             self._optimizer.step()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -56,7 +57,7 @@ class PretrainSample:
 
 @dataclass(frozen=True, slots=True)
 class PretrainBatch:
-    """Samples of a step as tensors; shapes as in `PretrainSample`, with a first axis of pictures."""
+    """Samples of a step as tensors: `PretrainSample` with a first axis of pictures."""
 
     image: Tensor
     targets: Tensor
@@ -153,9 +154,7 @@ def _shrunk(rng: Rng, scene: Scene) -> Scene:
     return Scene(image, masks[kept]) if kept.any() else scene
 
 
-def prompted(
-    rng: Rng, scene: Scene, recipe: PretrainRecipe, mask_side: int
-) -> PretrainSample:
+def prompted(rng: Rng, scene: Scene, recipe: PretrainRecipe, mask_side: int) -> PretrainSample:
     """Chooses things of a scene, coarsens their masks, and draws what asks for them.
 
     A scene with fewer things than prompts has some asked for more than once, larger things first.
@@ -208,7 +207,7 @@ def make_loader(
     source: SampleSource, recipe: PretrainRecipe, *, first_step: int, workers: int
 ) -> DataLoader[PretrainBatch]:
     """The batches from a step on, the same ones with any number of workers."""
-    dataset: TorchDataset[PretrainSample] = source  # type: ignore[assignment]
+    dataset: TorchDataset[Any] = source  # type: ignore[assignment]  # it has what a loader calls
     return DataLoader(
         dataset,
         batch_sampler=_Numbers(first_step, recipe.steps, recipe.pictures),
@@ -216,7 +215,7 @@ def make_loader(
         collate_fn=collate,
         worker_init_fn=start_loader,
         multiprocessing_context=loader_context() if workers else None,
-    )  # type: ignore[return-value]
+    )
 
 
 def collate(samples: Sequence[PretrainSample]) -> PretrainBatch:

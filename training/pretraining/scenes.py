@@ -134,7 +134,7 @@ def _lay(rng: Rng, image: F32, drawing: Drawing, size: float, light: float) -> F
         front = front[:height, :width] * relief[rows, columns, None]
         share = (alpha[rows, columns, None] * np.float32(1 / 255)).astype(np.float32)
         part += (front - part) * share
-    return whole * np.float32(1 / 255)
+    return np.asarray(whole * np.float32(1 / 255), np.float32)
 
 
 def _standing_off(rng: Rng, image: F32, alpha: U8) -> F32:
@@ -184,9 +184,8 @@ def _mark(rng: Rng, image: F32, cover: F32) -> None:
     wide = size * len(image)
     at = np.array([x, y]) + rng.uniform(-0.1, 0.9, 2) * [width, height]
     placed = fit(rng, patch, (at[0], at[1], at[0] + wide, at[1] + wide), rng.uniform(0, 6))
-    share = coverage([stroke for part in placed for stroke in part], len(image)) * cover[..., None][
-        ..., 0
-    ] * np.float32(1 / 255)  # fmt: skip
+    alpha = coverage([stroke for part in placed for stroke in part], len(image))
+    share = alpha * cover * np.float32(1 / 255)
     image += (colour(rng) - image) * (share * np.float32(rng.uniform(0.4, 1.0)))[..., None]
 
 

@@ -60,6 +60,11 @@ def places(height: int, width: int, angle: float) -> F32:
     return cast(F32, y[:, None] + x)
 
 
+def _f32(values: object) -> F32:
+    """The same array, with its type told."""
+    return np.asarray(values, np.float32)
+
+
 def _pattern(rng: Rng, height: int, width: int, size: float) -> F32:
     """What the colours follow, float32 (height, width), about -1 to 1."""
     kind = rng.random()
@@ -74,15 +79,15 @@ def _pattern(rng: Rng, height: int, width: int, size: float) -> F32:
     warp = np.float32(rng.uniform(0, 1.5))
     along = places(height, width, angle) * np.float32(2 * np.pi / period) + warp * bend
     if kind < 0.7:  # stripes
-        return np.tanh(np.sin(along) * np.float32(rng.uniform(0.7, 4)))
+        return _f32(np.tanh(np.sin(along) * np.float32(rng.uniform(0.7, 4))))
     if kind < 0.8:  # checks
         across = places(height, width, angle + np.pi / 2) * np.float32(2 * np.pi / period)
-        return np.tanh(np.sin(along) * np.sin(across + warp * bend) * np.float32(4))
+        return _f32(np.tanh(np.sin(along) * np.sin(across + warp * bend) * np.float32(4)))
     if kind < 0.9:  # spots
         fine = clouds(rng, height, width, cell=period, octaves=2, fall=0.4)
-        return np.tanh((fine - np.float32(rng.uniform(0.2, 1.2))) * np.float32(5))
+        return _f32(np.tanh((fine - np.float32(rng.uniform(0.2, 1.2))) * np.float32(5)))
     veins = clouds(rng, height, width, cell=max(size * 0.3, 4), octaves=4, fall=0.55)
-    return np.sin(veins * np.float32(rng.uniform(2, 7)))
+    return _f32(np.sin(veins * np.float32(rng.uniform(2, 7))))
 
 
 def colour(rng: Rng) -> F32:
@@ -118,4 +123,4 @@ def surface(rng: Rng, height: int, width: int, base: F32, *, size: float) -> F32
     if rng.random() < 0.5:
         slope = places(height, width, rng.uniform(0, 2 * np.pi)) / np.float32(max(size, 1))
         image += (slope * np.float32(rng.normal(0, 25)))[..., None]
-    return image.astype(np.float32, copy=False)
+    return _f32(image)

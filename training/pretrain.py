@@ -31,10 +31,10 @@ def main(
     eval_shards: Annotated[
         Path | None, typer.Option("--eval-shards", help="Data set to judge by as well.")
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Of the optimizer.")] = 3000,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Of the optimizer.")] = 6000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of everything.")] = 0,
-    pictures: Annotated[int, typer.Option("--pictures", min=1, help="Pictures a step.")] = 8,
-    lr: Annotated[float, typer.Option("--lr", help="Highest learning rate.")] = 8e-4,
+    pictures: Annotated[int, typer.Option("--pictures", min=1, help="Pictures a step.")] = 4,
+    lr: Annotated[float, typer.Option("--lr", help="Highest learning rate.")] = 6e-4,
     decay_share: Annotated[
         float, typer.Option("--decay-share", help="Share of the steps in which it falls to zero.")
     ] = 0.3,

@@ -59,8 +59,7 @@ def run_passes(sam: Sam, batch: PretrainBatch, recipe: PretrainRecipe, step: int
     with torch.autocast(pixels.device.type, torch.bfloat16, enabled=recipe.amp):
         embedding = sam.image_encoder(pixels).repeat_interleave(recipe.prompts, 0)
         features = Features(embedding, embedding)  # the early feature is of no use here
-        with torch.autocast(pixels.device.type, enabled=False):
-            places = sam.prompt_encoder.get_dense_pe()
+        places = sam.prompt_encoder.get_dense_pe()
         asked = _Asked(sam, batch, recipe, number_of_points, in_logits)
         masks, iou = decode_sam(sam.mask_decoder, features, places, asked.groups())
         first = step_loss(masks, iou, targets, recipe)
@@ -138,12 +137,10 @@ class _Asked:
                 parts.append(click[rows, None] + 0.5)
                 labels.append(label[rows, None])
             dense = self._masks[rows] if rows is mask else None
-            # Places are told by sines of large angles: eight bits are too few for these.
-            with torch.autocast(self._boxes.device.type, enabled=False):
-                sparse, embedded = self._encoder(
-                    points=(torch.cat(parts, 1), torch.cat(labels, 1)) if parts else None,
-                    boxes=self._boxes[rows] if rows is box else None,
-                    masks=dense if masks is None else masks[rows],
-                )
+            sparse, embedded = self._encoder(
+                points=(torch.cat(parts, 1), torch.cat(labels, 1)) if parts else None,
+                boxes=self._boxes[rows] if rows is box else None,
+                masks=dense if masks is None else masks[rows],
+            )
             made.append(PromptGroup(tuple(rows.tolist()), rows, sparse, embedded))
         return made

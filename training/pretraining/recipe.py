@@ -25,8 +25,7 @@ class PretrainRecipe(BaseModel):
         clip: gradients of a larger norm are cut to it.
         mean_decay: of the running mean of the weights, which is what is kept in the end.
         focal_weight, dice_weight, iou_weight: of the parts of the loss.
-        focal_alpha: weight of a thing's pixels in the focal loss; the ground's have 1 less it. With
-            the usual 0.25 a short run learns first of all to leave every mask empty.
+        focal_alpha: weight of a thing's pixels in the focal loss; the ground's have 1 less it.
         correction_share: share of the steps that go on with a click and the mask predicted so far.
         box_jitter: deviation of a box's corners as a share of its sides.
         target_side: of the masks that are learnt, in pixels.
@@ -41,10 +40,10 @@ class PretrainRecipe(BaseModel):
 
     model: str = "vit_micro"
     seed: int = Field(0, ge=0)
-    steps: int = Field(3000, ge=1)
-    pictures: int = Field(8, ge=1)
+    steps: int = Field(6000, ge=1)
+    pictures: int = Field(4, ge=1)
     prompts: int = Field(4, ge=1)
-    lr: float = Field(8e-4, gt=0)
+    lr: float = Field(6e-4, gt=0)
     warmup: int = Field(100, ge=0)
     decay_share: float = Field(0.3, ge=0, le=1)
     weight_decay: float = Field(0.05, ge=0)
@@ -53,8 +52,8 @@ class PretrainRecipe(BaseModel):
     focal_weight: float = Field(20.0, ge=0)
     dice_weight: float = Field(1.0, ge=0)
     iou_weight: float = Field(1.0, ge=0)
-    focal_alpha: float = Field(0.5, ge=0, le=1)
-    correction_share: float = Field(0.25, ge=0, le=1)
+    focal_alpha: float = Field(0.25, ge=0, le=1)
+    correction_share: float = Field(0.35, ge=0, le=1)
     box_jitter: float = Field(0.05, ge=0)
     target_side: int = Field(128, ge=8)
     dataset_share: float = Field(0.25, ge=0, le=1)

@@ -169,7 +169,7 @@ class TestRun:
         assert same(tmp_path, whole)
 
     def test_with_another_recipe_is_another_run(self, whole: Path) -> None:
-        with pytest.raises(UserError, match=r"lr: 0\.0008 then, 0\.001 now"):
+        with pytest.raises(UserError, match=r"lr: 0\.0006 then, 0\.001 now"):
             run(whole, TINY.model_copy(update={"lr": 0.001}))
 
     def test_may_be_made_longer(self, whole: Path) -> None:

@@ -46,6 +46,7 @@ from training.flags import given_values
 from training.model.backbones import BACKBONES
 from training.model.hq_decoder import HqDecoder
 from training.predict import app as predict_app
+from training.pretrain import app as pretrain_app
 from training.train import make_parser as train_parser
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -132,7 +133,7 @@ def test_every_command_of_the_trainer_parses(page: str, module: str, line: str) 
             values = given_values(train_parser().parse_args(arguments))
             make_config(values, page)
         return
-    app_of = {"evaluate": evaluate_app, "predict": predict_app}[module]
+    app_of = {"evaluate": evaluate_app, "predict": predict_app, "pretrain": pretrain_app}[module]
     typer.main.get_command(app_of).make_context(module, arguments)
 
 
@@ -141,6 +142,7 @@ def test_the_pages_show_every_command_of_the_trainer() -> None:
         "train",
         "evaluate",
         "predict",
+        "pretrain",
     }
 
 

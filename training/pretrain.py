@@ -23,7 +23,7 @@ app = make_app("Pretrains a small SAM on scenes that are drawn as it goes.")
 def main(
     out: Annotated[
         Path, typer.Option("--out", help="Folder of the run; goes on where it stopped.")
-    ],
+    ] = Path("runs/pretrain"),
     model: Annotated[str, typer.Option("--model", help="Backbone.")] = "vit_micro",
     shards: Annotated[
         Path | None, typer.Option("--shards", help="Data set to show beside the scenes.")

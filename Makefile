@@ -4,7 +4,8 @@ VENV   ?= .venv
 DEMO   ?= demo
 RUN     = $(VENV)/bin/python -m
 
-.PHONY: help demo test lint types bench bench-build bench-overlap bench-training bench-push format clean
+.PHONY: help demo test lint types bench bench-build bench-overlap bench-training bench-push
+.PHONY: bench-miniature format clean
 help:
 	@echo "make demo    from nothing: stand-in pictures, shards, check, pages, proof, training in $(DEMO)/"
 	@echo "make test    the whole test suite"
@@ -14,7 +15,8 @@ help:
 	@echo "             overlaps finds beside hashes that others use, and its time (bench-overlap:"
 	@echo "             its peers bring PyTorch, and it needs photographs, see CONTRIBUTING.md),"
 	@echo "             the loader and a training step beside the public ones (bench-training),"
-	@echo "             a push beside the bare client of the Hub (bench-push)"
+	@echo "             a push beside the bare client of the Hub (bench-push), the paper's experiment"
+	@echo "             in miniature (bench-miniature: an hour)"
 	@echo "make format  ruff format   make clean   remove environment and demo"
 
 # What the package needs, and what its tests need on top, in one environment.
@@ -73,7 +75,7 @@ lint: $(VENV)/.test
 types: $(VENV)/.test
 	$(RUN) mypy
 
-bench: bench-build bench-overlap bench-training bench-push
+bench: bench-build bench-overlap bench-training bench-push bench-miniature
 
 bench-build: $(VENV)/.package
 	$(RUN) benchmarks.build
@@ -85,6 +87,9 @@ bench-push: $(VENV)/.package
 bench-training: $(VENV)/.test
 	$(RUN) benchmarks.loader
 	$(RUN) benchmarks.step
+
+bench-miniature: $(VENV)/.test
+	$(RUN) benchmarks.miniature --out $(DEMO)/miniature
 
 bench-overlap: $(VENV)/.bench
 	$(RUN) benchmarks.overlap

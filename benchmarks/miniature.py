@@ -18,6 +18,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -36,6 +37,7 @@ from training.loading import load_model
 from training.pretraining.coarse import coarsened
 from training.pretraining.scenes import scene_generator
 
+EVAL_SETS = ("dis", "thinobject", "coift", "hrsod")
 TRAIN_SETS = ("dis", "thinobject", "fss", "duts", "ecssd", "msra")
 
 
@@ -80,13 +82,10 @@ def prepare(out: Path, eval_seeds: int) -> None:
         build(root, out / f"evaluation-{seed}", "mini-evaluation")
 
 
-EVAL_SETS = ("dis", "thinobject", "coift", "hrsod")
-
-
-def make_coarse(data: Path, coarse: Path) -> None:
+def make_coarse(data: Path, coarse: Path, sets: Sequence[str] = TRAIN_SETS) -> None:
     """The same pictures with masks as automatic ones are."""
     number = 0
-    for split in chosen(TRAIN_SETS):
+    for split in chosen(sets):
         for picture in pictures(split, parse_scale("small"), 0):
             for name in (picture.image, picture.mask):
                 (coarse / name).parent.mkdir(parents=True, exist_ok=True)

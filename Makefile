@@ -58,7 +58,7 @@ demo: $(VENV)/.train
 		--report $(DEMO)/overlap.json --html $(DEMO)/overlap.html
 	@echo "== what could be published of it (nothing is sent)"
 	$(VENV)/bin/hqdata push $(DEMO)/shards --repo me/hqseg-mini --certificate $(DEMO)/overlap.json --dry-run
-	@echo "== the HQ token on vit_micro, the small SAM of the package, beside that SAM"
+	@echo "== the HQ token on vit_micro, a small SAM, beside that SAM"
 	rm -rf $(DEMO)/run
 	$(RUN) training.train --model vit_micro --shards $(DEMO)/shards --eval-shards $(DEMO)/evaluation \
 		--epochs 4 --lr-drop-epoch 3 --batch-size 8 --device cpu --out $(DEMO)/run

@@ -122,7 +122,7 @@ def find_sam_checkpoint(config: TrainConfig, backbone: Backbone) -> Path | None:
         f"SAM's weights for {backbone.name} are needed and not here",
         expected=f"{backbone.checkpoint_name} in this folder or in checkpoints/",
         do="give their path: --sam-checkpoint PATH (docs/training.md says where they come from); "
-        "to try things out without any: --model vit_micro, whose weights come with the package",
+        "to try things out without any: --model vit_micro",
     )
 
 

@@ -84,7 +84,9 @@ def _reference(backbone: Backbone) -> Sam:
         ),
         MaskDecoderHQ(
             transformer_dim=256,
-            transformer=TwoWayTransformer(depth=2, embedding_dim=256, mlp_dim=2048, num_heads=8),
+            transformer=TwoWayTransformer(
+                depth=2, embedding_dim=256, mlp_dim=backbone.decoder_mlp_dim, num_heads=8
+            ),
             vit_dim=backbone.early_dim,
         ),
     )

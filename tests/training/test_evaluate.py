@@ -81,6 +81,7 @@ def test_a_run_brings_its_weights_its_sam_and_its_sources(
             root=root,
             model="vit_micro",
             sam_checkpoint=None,
+            sam_sha256="",
             hq_weights=files / "hq.safetensors",
             trained_on=("two/all",),
             seed=0,

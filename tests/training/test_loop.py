@@ -33,7 +33,8 @@ class Setting:
 
     def __init__(self, shards: Path, root: Path, **values: object) -> None:
         settings: dict[str, object] = {
-            "model": "vit_micro", "epochs": 1, "batch_size": 4, "device_batch": 4, "workers": 0,
+            "model": "vit_micro", "random_sam": True, "epochs": 1, "batch_size": 4,
+            "device_batch": 4, "workers": 0,
             "loss_points": 64, "save_every": 500, "keep": 99, "shards": str(shards), "out": root,
         }  # fmt: skip
         self.config = TrainConfig.model_validate({**settings, **values})

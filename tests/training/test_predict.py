@@ -23,6 +23,7 @@ from hqdata.errors import UserError
 from support.builds import child_environment
 from support.evaluations import micro_model
 from support.pictures import disc, photo
+from training import loading
 from training.cli_common import pick_device
 from training.inference import (
     UserPrompt,
@@ -219,7 +220,10 @@ class TestCommand:
         assert shown is not None
         assert shown.shape == (120, 200, 3)
 
-    def test_weights_without_sam_need_sam_s_own(self, files: Path) -> None:
+    def test_weights_without_sam_need_sam_s_own(
+        self, files: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(loading, "shipped_weights", lambda backbone: None)
         points = ["--point", "100,60", "--point", "5,5,0"]
         merged = CliRunner().invoke(app, self.run(files, *points))
         first = (files / "mask.png").read_bytes()

@@ -16,14 +16,14 @@ from typing import Any
 
 from hqdata.build.draw import Drawn, draw, shares
 from hqdata.build.engines import Engine
-from hqdata.build.plan import ShardTask, cut, num_shards, num_source_bytes
-from hqdata.build.work import StoppedError
+from hqdata.build.plan import ShardTask, codec_versions, cut, num_shards, num_source_bytes
+from hqdata.build.work import AT_ONCE, StoppedError
 from hqdata.bundles.find import Bundle, find_bundles
 from hqdata.bundles.scan import BundleScan, Candidate, ScanStoppedError, scan_bundle
 from hqdata.errors import MissingSourceError
 from hqdata.places import Place
 from hqdata.problems import Problem
-from hqdata.progress import InMebibytes, Reporter
+from hqdata.progress import InMebibytes, Reporter, Silent
 from hqdata.recipe import Recipe
 from hqdata.resolve import SampleRequest
 from hqdata.sample import canonical_json
@@ -31,6 +31,7 @@ from hqdata.sampling import Choice, num_to_keep
 from hqdata.shards.names import STATE_DIR
 from hqdata.sources.pairing import Pairing
 from hqdata.storage import FileRef
+from hqdata.threads import ShouldStop, Tick, in_threads
 
 _DAMAGE_FILE = "damaged.json"
 
@@ -90,6 +91,8 @@ def scan_task(
         tick(num_bytes)
 
     if read_scan(task, out) is None:
+        # An old list would tell of kept bytes that are about to be others.
+        out.remove(task.name)
         try:
             scan = scan_bundle(
                 task.bundle,
@@ -149,18 +152,26 @@ class Sampler:
 
     Args:
         request: what the recipe asks for.
+        recipe: the recipe.
         data_root: folder or URL below which the archives lie.
         out: the data set's folder, which keeps the lists.
         index: where lists of all members are kept for other builds, or None.
     """
 
     def __init__(
-        self, request: SampleRequest, data_root: Path | str, out: Place, index: Place | None
+        self,
+        request: SampleRequest,
+        recipe: Recipe,
+        data_root: Path | str,
+        out: Place,
+        index: Place | None,
     ) -> None:
         self.request = request
+        self._recipe = recipe
         self._out = out
         self._index = index
         self._passing: dict[int, Problem] = {}
+        self._lists: dict[str, BundleScan] = {}
         self.bundles = find_bundles(data_root)
         if not self.bundles:
             raise _missing(request, data_root)
@@ -189,39 +200,53 @@ class Sampler:
         plural = "" if len(todo) == 1 else "s"
         what = f"choosing from {len(todo):,} archive{plural} of {self.request.source}"
         told.start(what, sum(task.bundle.size for task in todo), "MiB")
+        for task in todo:
+            self._lists.pop(task.bundle.name, None)
         engine.run(work, todo, reporter=told, out=self._out.shown)
         told.finish()
 
     def look_again(self) -> None:
         """Forgets lists that lack what a disk would not give in an earlier run. It may, now."""
-        for task in self.tasks.values():
-            scan = read_scan(task, self._out)
-            if scan is None:
-                continue
+        for name, scan in self._read_lists().items():
             told = [*scan.damage, *(item.message for item in scan.passed_over)]
             if any(_DISK_FAILURE.search(line) for line in told):
-                self._out.remove(task.name)
+                self._out.remove(self.tasks[name].name)
+                del self._lists[name]
 
     def missing(self) -> list[ScanTask]:
         """Archives whose lists are not there."""
-        return [task for task in self.tasks.values() if read_scan(task, self._out) is None]
+        there = self._read_lists()
+        return [task for name, task in self.tasks.items() if name not in there]
 
     def draw(self, engine: Engine, reporter: Reporter) -> Drawn:
         """The sample by what is known so far; archives that listed too little list more."""
         while True:
-            found = {name: read_scan(task, self._out) for name, task in self.tasks.items()}
-            todo = [self.tasks[name] for name, scan in found.items() if scan is None]
+            todo = self.missing()
             if not todo:
-                scans = [scan for scan in found.values() if scan is not None]
-                drawn = draw(self.request, scans, self._damage())
+                drawn = draw(self.request, self._lists.values(), self._damage())
                 todo = [self._with_more(scan) for scan in drawn.lacking()]
                 if not todo:
                     return drawn
             self.scan(todo, engine, reporter)
 
+    def _read_lists(self) -> dict[str, BundleScan]:
+        """The lists that are there, by archive; each is read once."""
+        unread = [task for name, task in self.tasks.items() if name not in self._lists]
+
+        def read(task: ScanTask, tick: Tick, should_stop: ShouldStop) -> BundleScan | None:
+            return read_scan(task, self._out)
+
+        at_once = 1 if self._out.local is not None else AT_ONCE
+        found = in_threads(read, unread, workers=at_once, reporter=Silent())
+        for task, scan in zip(unread, found, strict=True):
+            if scan is not None:
+                self._lists[task.bundle.name] = scan
+        return dict(self._lists)
+
     def _with_more(self, scan: BundleScan) -> ScanTask:
         more = replace(self.tasks[scan.bundle], num_keep=2 * scan.num_keep)
         self.tasks[scan.bundle] = more
+        self._lists.pop(scan.bundle, None)
         return more
 
     def with_files(self, tasks: Sequence[ShardTask], engine: Engine, reporter: Reporter) -> None:
@@ -249,7 +274,8 @@ class Sampler:
         data = self._out.read(f"{folder_of(self.request.source)}/{_DAMAGE_FILE}")
         stamps = {task.bundle.name: task.bundle.stamp for task in self.tasks.values()}
         try:
-            rows: list[dict[str, Any]] = [] if data is None else json.loads(data)
+            value: dict[str, Any] = {} if data is None else json.loads(data)
+            rows = value["pictures"] if value.get("under") == self._under else []
             return {
                 int(row["image_id"]): Problem.from_dict(row["problem"])
                 for row in rows
@@ -257,6 +283,13 @@ class Sampler:
             } | self._passing
         except (ValueError, TypeError, KeyError, AttributeError):
             return dict(self._passing)  # it will be found out again
+
+    @property
+    def _under(self) -> dict[str, Any]:
+        """Under what a picture was found to be damaged: other limits or decoders may take it."""
+        limits = [self._recipe.max_pixels, self._recipe.image_field]
+        choice = self.request.choice.to_dict()
+        return {"choice": choice, "limits": limits, "codecs": codec_versions()}
 
     def add_damage(self, drawn: Drawn, found: Mapping[int, Problem], lasting: set[int]) -> None:
         """Keeps what was found out about pictures of the sample.
@@ -284,7 +317,8 @@ class Sampler:
             for image_id, problem in sorted(everything.items())
             if image_id in bundle_of and image_id not in self._passing
         ]
-        self._out.write(f"{folder_of(self.request.source)}/{_DAMAGE_FILE}", canonical_json(rows))
+        name = f"{folder_of(self.request.source)}/{_DAMAGE_FILE}"
+        self._out.write(name, canonical_json({"under": self._under, "pictures": rows}))
 
 
 def plan_sample(drawn: Drawn, pairing: Pairing, recipe: Recipe) -> list[ShardTask]:

@@ -20,7 +20,7 @@ from hqdata.build.spool import Spool
 from hqdata.build.work import (
     READ_FAILURE,
     check_task,
-    read_sidecar,
+    read_sidecars,
     sidecar_name,
     write_task,
 )
@@ -154,7 +154,8 @@ class Session:
         paired = find_pairs(self._resolved, self._root, self._options.use, self._tell)
         index = None if self._options.index is None else Place.of(self._options.index)
         samplers = [
-            Sampler(request, self._root, self._out, index) for request in self._resolved.samples
+            Sampler(request, self._resolved.recipe, self._root, self._out, index)
+            for request in self._resolved.samples
         ]
         for sampler in samplers:
             count = len(sampler.bundles)
@@ -232,11 +233,12 @@ class Session:
         found_any = False
         for item, sampler in zip(current.drawn, samplers, strict=True):
             problems: list[Problem] = []
-            for task in current.tasks:
-                if (task.source, task.split) == item.where:
-                    sidecar = read_sidecar(self._out, task.path)
-                    if sidecar is not None and sidecar.fingerprint == task.fingerprint():
-                        problems += sidecar.problems
+            own = [t for t in current.tasks if (t.source, t.split) == item.where]
+            sidecars = read_sidecars(self._out, own)
+            for task in own:
+                sidecar = sidecars[task.path]
+                if sidecar is not None and sidecar.fingerprint == task.fingerprint():
+                    problems += sidecar.problems
             passing = {p for p in problems if p.message.startswith(READ_FAILURE)}
             if lasting_only:
                 problems = [p for p in problems if p not in passing]
@@ -258,7 +260,8 @@ class Session:
             )
 
     def _refuse_unwritten(self, tasks: list[ShardTask]) -> None:
-        missing = [task.path for task in tasks if read_sidecar(self._out, task.path) is None]
+        found = read_sidecars(self._out, tasks)
+        missing = [task.path for task in tasks if found[task.path] is None]
         if missing:
             raise InterruptedBuildError(
                 f"{len(missing):,} of {len(tasks):,} shards are not written, e.g. {missing[0]}",

@@ -17,10 +17,12 @@ from hqdata.files import no_room
 from hqdata.normalise import ProblemError, normalise
 from hqdata.places import Place
 from hqdata.problems import Problem, ProblemKind
+from hqdata.progress import Silent
 from hqdata.sample import Sample, canonical_json
 from hqdata.shards.names import STATE_DIR, Row
 from hqdata.shards.writer import Placed, ShardWriter
 from hqdata.storage import MAX_FILE_BYTES, DamagedFileError, FileReader, FileRef
+from hqdata.threads import ShouldStop, Tick, in_threads
 
 
 class StoppedError(Exception):
@@ -95,6 +97,21 @@ def read_sidecar(out: Place, shard: str) -> Sidecar | None:
     """The sidecar of a shard; None if there is none or it is not one of ours."""
     data = out.read(sidecar_name(shard))
     return None if data is None else Sidecar.parse(data)
+
+
+AT_ONCE = 16
+"""Small files that are fetched at once from a storage behind a URL."""
+
+
+def read_sidecars(out: Place, tasks: Sequence[ShardTask]) -> dict[str, Sidecar | None]:
+    """The sidecars of some shards, by the shard's path."""
+
+    def read(task: ShardTask, tick: Tick, should_stop: ShouldStop) -> Sidecar | None:
+        return read_sidecar(out, task.path)
+
+    at_once = 1 if out.local is not None else AT_ONCE
+    found = in_threads(read, tasks, workers=at_once, reporter=Silent())
+    return {task.path: sidecar for task, sidecar in zip(tasks, found, strict=True)}
 
 
 def is_current(task: ShardTask, out: Place) -> bool:

@@ -27,21 +27,22 @@ from support.builds import (
     own_recipe,
     own_sources,
 )
+from support.rays import ray_of_its_own
 from support.s3 import S3Server, s3_server
 from support.sa1b import make_bundle
 
 RECIPE = """
 name: sa1b-small
 sources:
-  - {source: sa1b, sample: {images: 60}}
-samples_per_shard: 6
+  - {source: sa1b, sample: {images: 24}}
+samples_per_shard: 4
 seed: 3
 """
 
 
 def recipe() -> ResolvedRecipe:
-    source = RecipeSource(source="sa1b", sample=SampleSettings(images=60))
-    whole = Recipe(name="sa1b-small", sources=(source,), samples_per_shard=6, seed=3)
+    source = RecipeSource(source="sa1b", sample=SampleSettings(images=24))
+    whole = Recipe(name="sa1b-small", sources=(source,), samples_per_shard=4, seed=3)
     return resolve(whole, subset=True)
 
 
@@ -49,7 +50,7 @@ def recipe() -> ResolvedRecipe:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("sa1b")
     for number, kind in enumerate(("tar", "gz", "folder", "tar")):
-        ids = range(number * 30 + 1, number * 30 + 31)
+        ids = range(number * 12 + 1, number * 12 + 13)
         name = f"sa_{number:06d}" + ("" if kind == "folder" else ".tar")
         make_bundle(root / name, ids, kind=kind, num_masks=10, damage={ids[5]: "truncated"})  # type: ignore[arg-type]
     return root
@@ -184,7 +185,7 @@ class TestDeaths:
         self, server: S3Server, reference: dict[str, str], tmp_path: Path
     ) -> None:
         """Whatever is there under a shard's name is the whole shard, at any moment."""
-        for wanted in (1, 4, 7):
+        for wanted in (1, 3):
             run = start(server, tmp_path / "recipe.yaml", "--workers", "2")
             while len(shards(server)) < wanted and run.poll() is None:
                 time.sleep(0.02)
@@ -214,7 +215,7 @@ class TestDeaths:
         self, server: S3Server, reference: dict[str, str]
     ) -> None:
         build(recipe(), server.url("sa1b"), server.url("out"))
-        name = "sa1b/train-00002-of-00010.tar"
+        name = "sa1b/train-00002-of-00006.tar"
         size = len(server.objects()[f"out/{name}"])
         Place.of(server.url("out")).write(name, b"x" * size)
         result = build(recipe(), server.url("sa1b"), server.url("out"))
@@ -254,10 +255,16 @@ class TestMessages:
 
 @pytest.mark.slow
 def test_the_trainer_reads_what_ray_built_in_a_storage(
-    server: S3Server, reference: dict[str, str], tmp_path: Path
+    server: S3Server,
+    reference: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run = start(server, tmp_path / "recipe.yaml", "--engine", "ray", "--workers", "3")
-    told, _ = run.communicate(timeout=250)
+    with ray_of_its_own() as variables:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        run = start(server, tmp_path / "recipe.yaml", "--engine", "ray", "--workers", "3")
+        told, _ = run.communicate(timeout=250)
     assert run.returncode == 1, told
     assert stored(server) == reference, told
     words = (

@@ -82,7 +82,7 @@ def build(
     ray_address: Annotated[
         str | None,
         typer.Option(
-            "--ray-address", help="Of the cluster. [default: RAY_ADDRESS, or one of this machine]"
+            "--ray-address", help="Of the cluster; local: one of this machine. [default: found]"
         ),
     ] = None,
     task: Annotated[

@@ -263,7 +263,8 @@ def test_the_trainer_reads_what_ray_built_in_a_storage(
     with ray_of_its_own() as variables:
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        run = start(server, tmp_path / "recipe.yaml", "--engine", "ray", "--workers", "3")
+        words = ("--engine", "ray", "--workers", "3", "--ray-address", "local")
+        run = start(server, tmp_path / "recipe.yaml", *words)
         told, _ = run.communicate(timeout=250)
     assert run.returncode == 1, told
     assert stored(server) == reference, told

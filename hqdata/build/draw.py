@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from hqdata.bundles.scan import BundleScan, Candidate, PassedOver
 from hqdata.problems import Problem, ProblemKind
 from hqdata.resolve import SampleRequest
+from hqdata.sampling import image_hash
 from hqdata.shards.dataset import SampleInfo
 from hqdata.sources.keys import make_key
 from hqdata.sources.pairing import File, Pair, Pairing
@@ -25,7 +26,7 @@ Bound = tuple[int, int]
 _NOWHERE: Bound = (2**64, 0)
 """Behind every picture."""
 
-_IMAGE_NAME = re.compile(r"(?:.*/)?(sa_\d+)\.jpe?g", re.IGNORECASE)
+_IMAGE_NAME = re.compile(r"(?:.*/)?sa_(\d+)\.jpe?g", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,8 @@ class Drawn:
         ]
         found += [
             replace(item, message=f"{item.message}; {self._who_took_it()}")
-            for item in self.damage.values()
+            for image_id, item in self.damage.items()
+            if (image_hash(self.request.choice.seed, image_id), image_id) <= bound
         ]
         if self.is_cluster and not self.request.subset:
             found.append(
@@ -207,7 +209,7 @@ def draw(request: SampleRequest, scans: Iterable[BundleScan], damage: dict[int, 
 def image_id_of(problem: Problem) -> int | None:
     """The number of the picture that a problem is about; None if it is of no picture."""
     found = _IMAGE_NAME.fullmatch(problem.image)
-    return None if found is None else int(found[1].removeprefix("sa_").removeprefix("SA_"))
+    return None if found is None else int(found[1])
 
 
 def newly_damaged(problems: Iterable[Problem], drawn: Drawn) -> dict[int, Problem]:

@@ -84,7 +84,8 @@ def finish(
             raise InterruptedBuildError(
                 "a shard's sidecar vanished while the build ran",
                 where=f"{out.shown}/{sidecar_name(task.path)}",
-                do="run the same command again",
+                do="run the same command again; with workers on other machines, --out has to be "
+                "a folder that all of them see, or a URL",
             )
         shards.append(
             ShardInfo(

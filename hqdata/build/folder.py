@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from hqdata.build.work import sidecar_name
@@ -63,6 +64,9 @@ def remove_shards(out: Path | Place, names: Iterable[str]) -> None:
         place.remove(DATASET_FILE)
         place.remove(name)
         place.remove(sidecar_name(name))
+        if place.local is not None:
+            with suppress(OSError):  # it is not empty, or has gone
+                (place.local / name).parent.rmdir()
 
 
 def read_there(out: Place) -> DatasetInfo | None:

@@ -7,7 +7,6 @@ the archive is the same. So the pass can be stopped and gone on with, and shared
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,15 +15,23 @@ from typing import Any
 
 from hqdata.build.draw import Drawn, draw, shares
 from hqdata.build.engines import Engine
-from hqdata.build.plan import ShardTask, codec_versions, cut, num_shards, num_source_bytes
+from hqdata.build.plan import (
+    NORMALISATION_VERSION,
+    ShardTask,
+    codec_versions,
+    cut,
+    num_shards,
+    num_source_bytes,
+)
 from hqdata.build.work import AT_ONCE, StoppedError
 from hqdata.bundles.find import Bundle, find_bundles
 from hqdata.bundles.scan import BundleScan, Candidate, ScanStoppedError, scan_bundle
-from hqdata.errors import MissingSourceError
+from hqdata.errors import InterruptedBuildError, MissingSourceError
 from hqdata.places import Place
 from hqdata.problems import Problem
 from hqdata.progress import InMebibytes, Reporter, Silent
 from hqdata.recipe import Recipe
+from hqdata.remote.origin import redact
 from hqdata.resolve import SampleRequest
 from hqdata.sample import canonical_json
 from hqdata.sampling import Choice, num_to_keep
@@ -34,9 +41,6 @@ from hqdata.storage import FileRef
 from hqdata.threads import ShouldStop, Tick, in_threads
 
 _DAMAGE_FILE = "damaged.json"
-
-_DISK_FAILURE = re.compile(r"cannot be read\b[^:]*: ")
-"""Stands in what a list says of an archive or a picture that a disk would not give."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +69,11 @@ class ScanTask:
 
     @property
     def kept_name(self) -> str:
-        """Where bytes are kept of an archive that can only be read from the front."""
-        return f"{folder_of(self.source)}/{self.bundle.name}.tar"
+        """Where bytes are kept of an archive that can only be read from the front.
+
+        A longer list has another file, so that no list ever tells of other bytes than its own.
+        """
+        return f"{folder_of(self.source)}/{self.bundle.name}-{self.num_keep}.tar"
 
 
 def folder_of(source: str) -> str:
@@ -91,8 +98,6 @@ def scan_task(
         tick(num_bytes)
 
     if read_scan(task, out) is None:
-        # An old list would tell of kept bytes that are about to be others.
-        out.remove(task.name)
         try:
             scan = scan_bundle(
                 task.bundle,
@@ -118,24 +123,32 @@ def read_scan(task: ScanTask, out: Place) -> BundleScan | None:
         return None
     if scan.num_keep < task.num_keep and not scan.exhausted:
         return None
-    own = any(_is_kept(item.image, task) for item in scan.candidates)
-    if own and task.files_needed and out.stat(task.kept_name) is None:
+    if task.files_needed and (kept := _kept_by(scan, task)) and out.stat(kept) is None:
         return None
     return relocated(scan, task, out)
 
 
-def _is_kept(ref: FileRef, task: ScanTask) -> bool:
-    """Whether a file lies among the kept bytes, wherever these were when it was listed."""
-    return ref.how == "range" and PurePosixPath(ref.container).match(task.kept_name)
+def _kept_by(scan: BundleScan, task: ScanTask) -> str | None:
+    """Where the bytes are kept that a list tells of; None if it needs none."""
+    names = (_kept_name(item.image, task) for item in scan.candidates)
+    return next((name for name in names if name is not None), None)
+
+
+def _kept_name(ref: FileRef, task: ScanTask) -> str | None:
+    """Where among the kept bytes a file lies, wherever these were when it was listed."""
+    path = PurePosixPath(ref.container)
+    inside = path.parent.match(folder_of(task.source)) and path.suffix == ".tar"
+    return f"{folder_of(task.source)}/{path.name}" if inside and ref.how == "range" else None
 
 
 def relocated(scan: BundleScan, task: ScanTask, out: Place) -> BundleScan:
     """The list with the places of files as they are now: folders may be mounted elsewhere."""
-    kept, here = out.reference(task.kept_name), task.bundle.containers[0]
+    here = task.bundle.containers[0]
 
     def moved(ref: FileRef, path: str) -> FileRef:
-        if _is_kept(ref, task):
-            return replace(ref, container=kept)
+        kept = _kept_name(ref, task)
+        if kept is not None:
+            return replace(ref, container=out.reference(kept))
         if task.bundle.kind == "archive":
             return replace(ref, container=here)
         return replace(ref, container=Place.of(here).reference(path.rpartition("/")[2]))
@@ -205,18 +218,11 @@ class Sampler:
         engine.run(work, todo, reporter=told, out=self._out.shown)
         told.finish()
 
-    def look_again(self) -> None:
-        """Forgets lists that lack what a disk would not give in an earlier run. It may, now."""
-        for name, scan in self._read_lists().items():
-            told = [*scan.damage, *(item.message for item in scan.passed_over)]
-            if any(_DISK_FAILURE.search(line) for line in told):
-                self._out.remove(self.tasks[name].name)
-                del self._lists[name]
-
-    def missing(self) -> list[ScanTask]:
-        """Archives whose lists are not there."""
-        there = self._read_lists()
-        return [task for name, task in self.tasks.items() if name not in there]
+    def missing(self, among: Iterable[ScanTask] | None = None) -> list[ScanTask]:
+        """Archives, of some or of all, whose lists are not there."""
+        tasks = list(self.tasks.values() if among is None else among)
+        self._read_lists(tasks)
+        return [task for task in tasks if task.bundle.name not in self._lists]
 
     def draw(self, engine: Engine, reporter: Reporter) -> Drawn:
         """The sample by what is known so far; archives that listed too little list more."""
@@ -228,10 +234,19 @@ class Sampler:
                 if not todo:
                     return drawn
             self.scan(todo, engine, reporter)
+            lost = self.missing(todo)
+            if lost:
+                raise InterruptedBuildError(
+                    f"the list of {lost[0].bundle.name} was made and is not there",
+                    where=self._out.shown,
+                    expected="an --out that all workers and this machine see: a shared folder or "
+                    "a URL",
+                    do="choose such an --out",
+                )
 
-    def _read_lists(self) -> dict[str, BundleScan]:
-        """The lists that are there, by archive; each is read once."""
-        unread = [task for name, task in self.tasks.items() if name not in self._lists]
+    def _read_lists(self, tasks: Iterable[ScanTask]) -> None:
+        """Reads lists that are there; each is read once."""
+        unread = [task for task in tasks if task.bundle.name not in self._lists]
 
         def read(task: ScanTask, tick: Tick, should_stop: ShouldStop) -> BundleScan | None:
             return read_scan(task, self._out)
@@ -241,7 +256,6 @@ class Sampler:
         for task, scan in zip(unread, found, strict=True):
             if scan is not None:
                 self._lists[task.bundle.name] = scan
-        return dict(self._lists)
 
     def _with_more(self, scan: BundleScan) -> ScanTask:
         more = replace(self.tasks[scan.bundle], num_keep=2 * scan.num_keep)
@@ -253,20 +267,19 @@ class Sampler:
         """Sees that the bytes which shards need of archives without random access are there."""
         needed = {item.image.container for task in tasks for item in task.items}
         todo = []
-        for task in self.tasks.values():
-            if self._out.reference(task.kept_name) in needed:
-                with_files = replace(task, files_needed=True)
-                if read_scan(with_files, self._out) is None:
-                    self._out.remove(task.name)
-                    todo.append(with_files)
+        for name, scan in self._lists.items():
+            kept = _kept_by(scan, self.tasks[name])
+            if kept and self._out.reference(kept) in needed and self._out.stat(kept) is None:
+                # As many as before: what is planned may lie anywhere in the list.
+                num_keep = max(self.tasks[name].num_keep, scan.num_keep)
+                todo.append(replace(self.tasks[name], num_keep=num_keep, files_needed=True))
         if todo:
             self.scan(todo, engine, reporter)
 
     def forget_files(self) -> None:
         """Removes the bytes that were kept: the shards have what they need of them."""
-        ours = {task.kept_name for task in self.tasks.values()}
         for name in self._out.names(folder_of(self.request.source)):
-            if name in ours:
+            if name.endswith(".tar"):
                 self._out.remove(name)
 
     def _damage(self) -> dict[int, Problem]:
@@ -289,7 +302,8 @@ class Sampler:
         """Under what a picture was found to be damaged: other limits or decoders may take it."""
         limits = [self._recipe.max_pixels, self._recipe.image_field]
         choice = self.request.choice.to_dict()
-        return {"choice": choice, "limits": limits, "codecs": codec_versions()}
+        versions = {"normalisation": NORMALISATION_VERSION, **codec_versions()}
+        return {"choice": choice, "limits": limits, "versions": versions}
 
     def add_damage(self, drawn: Drawn, found: Mapping[int, Problem], lasting: set[int]) -> None:
         """Keeps what was found out about pictures of the sample.
@@ -339,8 +353,9 @@ def plan_sample(drawn: Drawn, pairing: Pairing, recipe: Recipe) -> list[ShardTas
 
 def _missing(request: SampleRequest, data_root: Path | str) -> MissingSourceError:
     known = request.set
+    shown = redact(data_root) if isinstance(data_root, str) else str(data_root)
     return MissingSourceError(
-        f"no archive of {request.source} is below the data root {str(data_root)!r}",
+        f"no archive of {request.source} is below the data root {shown!r}",
         where=f"{known.title}: {known.home}",
         expected=f"its archives as they are published (sa_000000.tar …, {known.num_archives:,} of "
         "them, any part of which will do with --subset), or the folders they unpack to",

@@ -18,7 +18,6 @@ from hqdata.build.removal import leave_out, tell_what_returns
 from hqdata.build.sampled import Sampler, plan_sample
 from hqdata.build.spool import Spool
 from hqdata.build.work import (
-    READ_FAILURE,
     check_task,
     read_sidecars,
     sidecar_name,
@@ -80,9 +79,6 @@ class Session:
         paired, samplers = self._inputs()
         if only_finish:
             self._refuse_unchosen(samplers)
-        else:
-            for sampler in samplers:
-                sampler.look_again()
         current = self._plan(paired, samplers)
         while self._found_damage(current, samplers, lasting_only=True):
             current = self._plan(paired, samplers)  # by what an earlier run found out
@@ -144,8 +140,7 @@ class Session:
 
     def _choose_part(self, sampler: Sampler, index: int, count: int) -> int:
         by_size = sorted(sampler.tasks.values(), key=lambda t: (-t.bundle.size, t.bundle.name))
-        own = {task.name for task in by_size[index - 1 :: count]}
-        todo = [task for task in sampler.missing() if task.name in own]
+        todo = sampler.missing(by_size[index - 1 :: count])
         if todo:
             sampler.scan(todo, self._engine, self._reporter)
         return len(todo)
@@ -232,19 +227,20 @@ class Session:
         """
         found_any = False
         for item, sampler in zip(current.drawn, samplers, strict=True):
-            problems: list[Problem] = []
             own = [t for t in current.tasks if (t.source, t.split) == item.where]
             sidecars = read_sidecars(self._out, own)
+            problems: list[Problem] = []
+            passing: set[str] = set()
             for task in own:
                 sidecar = sidecars[task.path]
                 if sidecar is not None and sidecar.fingerprint == task.fingerprint():
                     problems += sidecar.problems
-            passing = {p for p in problems if p.message.startswith(READ_FAILURE)}
+                    passing |= set(sidecar.passing)
             if lasting_only:
-                problems = [p for p in problems if p not in passing]
+                problems = [p for p in problems if p.image not in passing]
             found = newly_damaged(problems, item)
             if found:
-                lasting = {i for i, problem in found.items() if problem not in passing}
+                lasting = {i for i, problem in found.items() if problem.image not in passing}
                 sampler.add_damage(item, found, lasting)
                 found_any = True
         return found_any

@@ -90,7 +90,7 @@ def local_chunks(task: Task, handle: int) -> Iterator[bytes]:
     """The bytes of an open file of this machine.
 
     Raises:
-        TruncatedTarError: it cannot be read on.
+        InterruptedBuildError: it cannot be read on.
     """
     at = 0
     while True:
@@ -98,7 +98,7 @@ def local_chunks(task: Task, handle: int) -> Iterator[bytes]:
         try:
             chunk = os.pread(handle, _READ_BYTES, at)
         except OSError as error:
-            raise TruncatedTarError(f"it cannot be read on: {error.strerror}") from error
+            raise task.unreadable(f"after {at:,} bytes: {error.strerror}") from error
         if not chunk:
             return
         at += len(chunk)

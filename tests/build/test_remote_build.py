@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -222,6 +223,52 @@ class TestDeaths:
         assert result.num_written == 1
         assert stored(server) == reference
 
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            {
+                "method": "GET",
+                "of": "sa_000000.tar",
+                "times": 6,
+                "status": 404,
+                "code": "NoSuchKey",
+            },
+            {"method": "GET", "of": "sa_000002/", "times": 5, "status": 404, "code": "NoSuchKey"},
+        ],
+        ids=["archive", "folder"],
+    )
+    def test_of_objects_for_a_moment(
+        self, server: S3Server, reference: dict[str, str], fault: dict[str, object]
+    ) -> None:
+        """A storage that says for a while that there is nothing is not believed for good."""
+        for stage in (1, 2):
+            server.fail({"method": "GET", "status": 404, "code": "NoSuchKey", **fault})
+            try:
+                build(recipe(), server.url("sa1b"), server.url("out"))
+            except HqdataError as error:
+                assert "run" in str(error), stage
+        server.fail()
+        build(recipe(), server.url("sa1b"), server.url("out"))
+        assert stored(server) == reference
+
+    def test_of_a_build_whose_place_was_taken(self, server: S3Server, tmp_path: Path) -> None:
+        """Workers of a driver that was held for dead do not write beside its heir."""
+        import pickle
+
+        place = Place.of(server.url("out"))
+        with place.claim():
+            worker = pickle.loads(pickle.dumps(place))
+            worker.write("a", b"1")
+            other = {"id": "somebody", "host": "far", "pid": 1}
+            server_lock = Place.of(server.url("out"))
+            server_lock.write(".hqdata/lock.json", json.dumps(other).encode())
+            with pytest.raises(BusyError, match="taken over"):
+                worker.write("a", b"2")
+            with pytest.raises(BusyError), worker.new_file("b") as path:
+                path.write_bytes(b"2")
+        assert server.objects()["out/a"] == b"1"
+        assert "out/b" not in server.objects()
+
 
 def shards(server: S3Server) -> dict[str, bytes]:
     return {
@@ -232,6 +279,24 @@ def shards(server: S3Server) -> dict[str, bytes]:
 
 
 class TestMessages:
+    def test_a_place_that_is_somebody_elses(self, server: S3Server, data: Path) -> None:
+        """A data set that was uploaded without our state, or the data root itself."""
+        theirs = Place.of(server.url("theirs"))
+        theirs.write("sa1b/train-00000-of-00009.tar", b"1")
+        theirs.write("dataset.json", b"{}")
+        for where in ("theirs", "sa1b"):
+            before = server.objects()
+            with pytest.raises(UserError, match="not empty and no data set of ours"):
+                build(recipe(), data, server.url(where))
+            assert server.objects() == before
+
+    def test_secrets_of_a_url_are_not_told(self, server: S3Server, tmp_path: Path) -> None:
+        for url in ("http://user:hunter2@127.0.0.1:1/", "s3://KEY:hunter2@bucket/x"):
+            for root, out in ((url, str(tmp_path / "out")), (server.url("sa1b"), url)):
+                with pytest.raises(HqdataError) as error:
+                    build(recipe(), root, out)
+                assert "hunter2" not in str(error.value)
+
     def test_two_builds_at_once(self, server: S3Server) -> None:
         url = server.url("out")
         with Place.of(url).claim(), pytest.raises(BusyError):

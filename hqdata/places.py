@@ -7,6 +7,7 @@ Files appear whole or not at all in both, and the faults of a network are outliv
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -107,6 +108,14 @@ class Place(ABC):
         Locally it is the file's own, and who writes sees to it that it appears whole. Of a URL it
         lies in a temporary folder; it is uploaded when the block ends without an exception, and
         removed in any case.
+        """
+
+    @abstractmethod
+    def copy_to(self, name: str, path: Path) -> None:
+        """Copies a file to this machine; `path` is there in part only while this runs.
+
+        Raises:
+            DatasetError: there is no such file.
         """
 
     @abstractmethod
@@ -212,6 +221,13 @@ class LocalPlace(Place):
             path.parent.mkdir(parents=True, exist_ok=True)
         yield path
 
+    def copy_to(self, name: str, path: Path) -> None:
+        """See `Place.copy_to`."""
+        try:
+            shutil.copyfile(self._root / name, path)
+        except FileNotFoundError as error:
+            raise DatasetError("there is no such file", where=self._root / name) from error
+
     def reference(self, name: str) -> str:
         """The absolute path."""
         return str((self._root / name).absolute())
@@ -315,6 +331,17 @@ class RemotePlace(Place):
             yield path
             self._still_ours()
             self._ask(name, lambda: self._origin.put(name, path))
+
+    def copy_to(self, name: str, path: Path) -> None:
+        """See `Place.copy_to`."""
+
+        def copy() -> None:
+            with open(path, "wb") as file:
+                for chunk in self._origin.chunks(name):
+                    file.write(chunk)
+
+        with _told(path):
+            self._ask(name, copy)
 
     def reference(self, name: str) -> str:
         """The URL of the file.

@@ -133,6 +133,13 @@ class Drawn:
         bound = self.bound()
         found = [self._archive_problem(scan, line) for scan in self.scans for line in scan.damage]
         found += [
+            self._problem(ProblemKind.DUPLICATE_KEY, line, image=bundle)
+            for bundle, line in self._lines_of_twice()
+        ]
+        if not any(self.places()):
+            told = f"no picture can be used; {self.filtered_line()}"
+            found.append(self._problem(ProblemKind.COUNT_MISMATCH, told))
+        found += [
             self._picture_problem(item)
             for scan in self.scans
             for item in scan.passed_over
@@ -148,6 +155,43 @@ class Drawn:
                 self._problem(ProblemKind.CLUSTER_SAMPLE, f"{self.cluster_line()}; see --subset")
             )
         return found
+
+    def _lines_of_twice(self) -> list[tuple[str, str]]:
+        """For each archive whose pictures another has, too: its name, and what to say of it."""
+        by_bundle: dict[str, list[str]] = {}
+        for path in self.twice:
+            by_bundle.setdefault(path.rpartition("/")[0], []).append(path)
+        return [
+            (
+                bundle,
+                f"{len(paths):,} pictures that it lists lie in an archive before it, too, e.g. "
+                f"{paths[0]}; those are taken, and images_seen counts both; move one archive away",
+            )
+            for bundle, paths in sorted(by_bundle.items())
+        ]
+
+    def num_filtered(self) -> int:
+        """Pictures that the filters passed over before the sample was full."""
+        bound = self.bound()
+        return sum(
+            item.kind == "filtered" and (item.hash, item.image_id) <= bound
+            for scan in self.scans
+            for item in scan.passed_over
+        )
+
+    def filtered_line(self) -> str:
+        """How many pictures the filters passed over, in words."""
+        return f"the recipe's filters passed over {self.num_filtered():,}"
+
+    def shortage_line(self) -> str | None:
+        """What is to be said of a sample that is smaller than was asked for."""
+        taken = sum(place is not None for place in self.places())
+        if taken >= self.num_images:
+            return None
+        return (
+            f"only {taken:,} of the {self.num_images:,} pictures asked for could be drawn; "
+            f"{self.filtered_line()}"
+        )
 
     def _who_took_it(self) -> str:
         full = self.bound() != _NOWHERE
@@ -188,6 +232,8 @@ class Drawn:
             images_seen=sum(scan.num_images for scan in self.scans),
             last_hash="" if last is None else f"{last.hash:016x}",
             cluster=self.is_cluster,
+            drawn=len(taken),
+            filtered=self.num_filtered(),
             replaced=sum(c.image_id in self.damage for c in self.candidates[: self.num_images]),
         )
 

@@ -10,13 +10,18 @@ from pathlib import Path
 from hqdata.build.draw import Drawn, newly_damaged
 from hqdata.build.engines import LocalEngine
 from hqdata.build.finish import Where, finish
-from hqdata.build.folder import refuse_to_shrink, remove_shards, stale_shards
+from hqdata.build.folder import (
+    refuse_another_sample,
+    refuse_to_shrink,
+    remove_shards,
+    stale_shards,
+)
 from hqdata.build.inputs import Paired, find_pairs
 from hqdata.build.options import BuildOptions, BuildResult, PartResult
 from hqdata.build.plan import ShardTask, plan
 from hqdata.build.removal import leave_out, tell_what_returns
 from hqdata.build.sampled import Sampler, plan_sample
-from hqdata.build.spool import Spool
+from hqdata.build.spool import Spool, told_size
 from hqdata.build.work import (
     check_task,
     read_sidecars,
@@ -87,6 +92,8 @@ class Session:
         tell_what_returns(self._out, current.pairings, self._tell)
         wanted = {task.path for task in current.tasks}
         stale = stale_shards(self._out, wanted, current.pairings, prune=self._options.prune)
+        drawn = {"/".join(item.where): item.info() for item in current.drawn}
+        refuse_another_sample(self._out, drawn, prune=self._options.prune)
         refuse_to_shrink(self._out, current.pairings, prune=self._options.prune)
         kept = self._kept(current.tasks)
         if only_finish:
@@ -98,7 +105,9 @@ class Session:
             current = self._plan(paired, samplers)
             self._tell_of_samples(current, told)
             changed = [t for t in current.tasks if before.get(t.path) != t.fingerprint()]
-            self._tell(f"{len(changed):,} shards are written anew, with pictures for damaged ones")
+            plural = "shard is" if len(changed) == 1 else "shards are"
+            told_of = f"{len(changed):,} {plural} written anew, with pictures for damaged ones"
+            self._tell(told_of)
             self._write(changed, samplers)
             written |= {task.path for task in changed}
         if stale:
@@ -153,9 +162,8 @@ class Session:
             for request in self._resolved.samples
         ]
         for sampler in samplers:
-            count = len(sampler.bundles)
-            size = _told_size(sampler.num_bytes)
-            self._tell(f"{sampler.where[0]}: {count:,} archive{'s' * (count != 1)}, {size}")
+            count = _counted(len(sampler.bundles), "archive")
+            self._tell(f"{sampler.where[0]}: {count}, {told_size(sampler.num_bytes)}")
         return paired, samplers
 
     def _plan(self, paired: Paired, samplers: list[Sampler]) -> _Plan:
@@ -181,6 +189,8 @@ class Session:
                     f"{item.source}: {len(item.twice):,} pictures lie in two archives, e.g. "
                     f"{item.twice[0]}; the first by name is read"
                 )
+            if (short := item.shortage_line()) is not None:
+                lines.append(f"{item.source}: {short}")
             for line in lines:
                 if line not in told:
                     self._tell(line)
@@ -211,7 +221,7 @@ class Session:
         self._spool.warn_of_room(_num_bytes(tasks))
         reporter = InMebibytes(self._reporter)
         num_samples = sum(len(task.items) for task in tasks)
-        what = f"building {len(tasks)} shards of {num_samples:,} pictures"
+        what = f"building {_counted(len(tasks), 'shard')} of {num_samples:,} pictures"
         reporter.start(what, _num_bytes(tasks), "MiB")
         ready = self._spool.readable(_costly_first(tasks), one_machine=self._engine.one_machine)
         work = partial(write_task, out=self._out)
@@ -267,9 +277,8 @@ class Session:
             )
 
 
-def _told_size(num_bytes: int) -> str:
-    unit, factor = ("GiB", 2**30) if num_bytes >= 2**30 else ("MiB", 2**20)
-    return f"{num_bytes / factor:,.1f} {unit}"
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
 def _costly_first(tasks: list[ShardTask]) -> list[ShardTask]:

@@ -13,6 +13,7 @@ from hqdata.bundles.task import Task
 from hqdata.bundles.walk import NoTarError, TruncatedTarError
 from hqdata.errors import InterruptedBuildError
 from hqdata.places import PATIENCE
+from hqdata.remote.failures import NotThereError
 from hqdata.remote.origin import reader_of
 from hqdata.remote.retry import PassingError, ShortReadError
 
@@ -128,7 +129,9 @@ def remote_chunks(task: Task) -> Iterator[bytes]:
                 task.check()
             if at < task.bundle.size:
                 raise ShortReadError(f"only {at:,} of {task.bundle.size:,} bytes came")
-        except PassingError as error:  # noqa: PERF203  # this is what the loop is for
+        except NotThereError as error:  # noqa: PERF203  # this is what the loop is for
+            raise task.unreadable(error.what) from None
+        except PassingError as error:
             tries += 1
             if tries >= min(retry.max_tries, error.max_tries or retry.max_tries):
                 if isinstance(error, ShortReadError):

@@ -130,6 +130,8 @@ class Task:
 def damage_of(error: NoTarError, listing: Listing) -> str:
     """What went wrong with an archive, in words."""
     after = f"after {listing.num_members:,} members"
+    if isinstance(error, TruncatedTarError) and not listing.num_members:
+        return f"it is empty, no tar file, or cut short before its first member ({error})"
     if isinstance(error, TruncatedTarError):
         return f"it is cut short {after} ({error}); was its download complete?"
     if not listing.num_members:

@@ -17,6 +17,7 @@ _FOREIGN = (
     ("gcsfs.retry", "HttpError"),
     ("google.auth.exceptions", "GoogleAuthError"),
     ("httpx", "HTTPError"),
+    ("httpx2", "HTTPError"),
     ("azure.core.exceptions", "AzureError"),
 )
 """What the libraries below fsspec raise that is no OSError."""

@@ -25,6 +25,7 @@ from support.builds import (
     bytes_of,
     child_environment,
     command,
+    hqdata,
     own_recipe,
     own_sources,
 )
@@ -110,6 +111,34 @@ class TestTheSameBytes:
         counts = server.counts()
         assert not [name for name in counts if name.startswith("PUT") and ".tar" in name]
         assert not [name for name in counts if name.startswith("GET") and ".tar" in name]
+
+    def test_it_is_checked_and_shown_where_it_lies(
+        self, server: S3Server, data: Path, tmp_path: Path
+    ) -> None:
+        url = server.url("out")
+        build(recipe(), data, url)
+        environment = server.env()
+        done = hqdata("check", url, "--workers", "2", **environment)
+        assert done.returncode == 0, done.stderr
+        assert "undamaged: 24 samples in 6 shards" in done.stdout
+        page = tmp_path / "page.html"
+        done = hqdata("stats", url, "--html", page, **environment)
+        assert done.returncode == 0, done.stderr
+        assert page.read_text(encoding="utf-8").count("data:image/jpeg") > 3
+        name = "sa1b/train-00003-of-00006.tar"
+        shard = bytearray(server.objects()[f"out/{name}"])
+        shard[700] ^= 1
+        Place.of(url).write(name, bytes(shard))
+        Place.of(url).write("sa1b/train-00009-of-00010.tar", b"")
+        Place.of(url).remove("sa1b/train-00000-of-00006.tar")
+        done = hqdata("check", url, "--quick", **environment)
+        assert done.returncode == 1
+        for damaged in (name, "train-00009-of-00010", "train-00000-of-00006"):
+            assert damaged in done.stdout
+        done = hqdata("push", url, "--repo", "me/set", "--dry-run", **environment)
+        assert done.returncode == 2
+        assert url in done.stderr
+        assert "copy it to a folder first" in done.stderr
 
     def test_in_the_parts_of_an_array(self, server: S3Server, reference: dict[str, str]) -> None:
         for stage in ("choose", "write"):

@@ -394,8 +394,9 @@ class TestInterruptions:
 
         out = tmp_path / "out"
         monkeypatch.setattr(module.os, "open", failing)
-        with pytest.raises(InterruptedBuildError, match="sa_000001.tar cannot be read by") as error:
+        with pytest.raises(InterruptedBuildError, match="cannot be read by") as error:
             build_part(recipe(), data, out, part=(1, 1), stage="choose")
+        assert "sa_000001.tar" in str(error.value)
         assert "Stale file handle" in str(error.value)
         with pytest.raises(InterruptedBuildError, match="archives have not listed"):
             build(recipe(), data, out, only_finish=True)
@@ -486,6 +487,39 @@ class TestMessages:
         (told,) = [p for p in result.problems if p.kind is ProblemKind.DAMAGED_ARCHIVE]
         assert told.image == "sa_000002"
         assert result.info.num_samples == IMAGES
+
+    def test_filters_that_nothing_passes(self, data: Path, tmp_path: Path) -> None:
+        lines: list[str] = []
+        out = tmp_path / "out"
+        result = build(recipe(20, min_area_fraction=0.999), data, out, tell=lines.append)
+        assert result.info.num_samples == 0
+        (told,) = [p for p in result.problems if p.kind is ProblemKind.COUNT_MISMATCH]
+        assert "the recipe's filters passed over 159" in told.message
+        assert any("only 0 of the 20 pictures asked for" in line for line in lines)
+        assert result.info.sampled is not None
+        assert result.info.sampled["sa1b/train"].drawn == 0
+
+    def test_the_same_archive_under_two_names(self, tmp_path: Path) -> None:
+        data = make_archives(tmp_path / "data", kinds="tt")
+        shutil.copy(data / "sa_000000.tar", data / "sa_000099.tar")
+        result = build(recipe(200), data, tmp_path / "out")
+        (told,) = [p for p in result.problems if p.kind is ProblemKind.DUPLICATE_KEY]
+        assert told.image == "sa_000099"
+        assert "40 pictures" in told.message
+        assert result.info.sampled is not None
+        assert result.info.sampled["sa1b/train"].drawn == 2 * PER_ARCHIVE
+
+    @pytest.mark.parametrize("other", [{"seed": 1}, {"images": 70}, {"images": 50}], ids=str)
+    def test_another_sample_does_not_take_the_place_of_a_complete_one(
+        self, data: Path, tmp_path: Path, other: dict[str, object]
+    ) -> None:
+        out = tmp_path / "out"
+        build(recipe(), data, out)
+        before = bytes_of(out)
+        with pytest.raises(UserError, match="has another sample of sa1b/train") as error:
+            build(recipe(**{"images": IMAGES, **other}), data, out)  # type: ignore[arg-type]
+        assert next(iter(other)) in str(error.value)
+        assert bytes_of(out) == before
 
     def test_a_picture_of_another_size_than_its_mask(self, tmp_path: Path) -> None:
         notes = make_notes(5, width=50, height=40, num_masks=3)

@@ -61,7 +61,8 @@ def plan_tables(
                 rates=rates,
             )
     yield (
-        "'busy from' is the number of workers from which the network or the disks are the limit. "
-        "Archives that are gzip inside\nare read and decompressed from the front, wherever they "
-        "lie: as behind a URL, and some 30 s of computing each."
+        "'busy from' is the number of workers from which the network or the disks are the limit.\n"
+        "Archives that are gzip inside are read and decompressed from the front wherever they "
+        "lie:\n"
+        "as behind a URL, and more than a minute of computing each."
     )

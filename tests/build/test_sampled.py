@@ -337,11 +337,11 @@ class TestInterruptions:
     def test_killed_anywhere_and_run_again(
         self, data: Path, reference: dict[str, str], tmp_path: Path
     ) -> None:
-        """`kill -9` at moments from the start to the end."""
+        """`kill -9` while archives are listed, while shards are written, and near the end."""
         out, path = tmp_path / "out", tmp_path / "recipe.yaml"
         path.write_text(RECIPE, encoding="utf-8")
         words = ["build", "--recipe", path, "--data-root", data, "--out", out, "--subset"]
-        for wait in (0.9, 1.2, 1.5, 1.8):
+        for pattern, count in ((".hqdata/sampled/*/*", 1), ("sa1b/*.tar", 1), ("sa1b/*.tar", 6)):
             run = subprocess.Popen(
                 command(*words, "--workers", "2"),
                 stdout=subprocess.DEVNULL,
@@ -349,9 +349,12 @@ class TestInterruptions:
                 env=child_environment(),
                 start_new_session=True,
             )
-            time.sleep(wait)
+            while len(list(out.glob(pattern))) < count and run.poll() is None:
+                time.sleep(0.005)
+            assert run.poll() is None, "it was done before anybody could kill it"
             os.killpg(run.pid, signal.SIGKILL)
             run.wait()
+            assert not (out / "dataset.json").exists()
         done = hqdata(*words)
         assert done.returncode == 1, done.stderr  # it has problems: three pictures are damaged
         assert bytes_of(out) == reference

@@ -300,7 +300,7 @@ def test_a_tar_cut_anywhere_gives_the_same_packed_or_not(tmp_path: Path, kind: K
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"", "cut short after 0 members"),
+        (b"", "it is empty, no tar file, or cut short"),
         (b"<html>Access denied</html>" * 99, "no tar file"),
         (gzip.compress(b"<html>Access denied</html>" * 99, mtime=0), "no tar file"),
         (b"\x1f\x8b" + bytes(600), "no tar file (its compression is damaged"),

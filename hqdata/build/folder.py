@@ -11,7 +11,8 @@ from hqdata.build.work import sidecar_name
 from hqdata.errors import DatasetError, UserError
 from hqdata.files import TEMPORARY_SUFFIX, sync_folder
 from hqdata.places import Place
-from hqdata.shards.dataset import DatasetInfo, SampleInfo, parse_info
+from hqdata.resolve import SampleRequest
+from hqdata.shards.dataset import DatasetInfo, parse_info
 from hqdata.shards.names import DATASET_FILE, STATE_DIR
 from hqdata.sources.pairing import Pairing
 
@@ -106,19 +107,8 @@ def refuse_to_shrink(
             )
 
 
-_SETTINGS = (
-    "images",
-    "seed",
-    "masks",
-    "min_predicted_iou",
-    "min_stability_score",
-    "min_area_fraction",
-    "max_area_fraction",
-)
-
-
-def refuse_another_sample(out: Place, drawn: Mapping[str, SampleInfo], *, prune: bool) -> None:
-    """Keeps a complete data set's sample from being replaced by one that was drawn otherwise.
+def refuse_another_sample(out: Place, samples: Iterable[SampleRequest], *, prune: bool) -> None:
+    """Keeps a complete data set's sample from being replaced by one that is drawn otherwise.
 
     Raises:
         UserError: the sample that is there has other settings, and `prune` is false.
@@ -126,11 +116,13 @@ def refuse_another_sample(out: Place, drawn: Mapping[str, SampleInfo], *, prune:
     info = read_there(out)
     if info is None or not info.complete or prune:
         return
-    for where, there in (info.sampled or {}).items():
-        now = drawn.get(where)
-        differ = [n for n in _SETTINGS if now is not None and getattr(now, n) != getattr(there, n)]
+    for request in samples:
+        where = f"{request.source}/{request.split}"
+        there = (info.sampled or {}).get(where)
+        wanted = {"images": request.settings.images, **request.choice.to_dict()}
+        differ = [n for n in wanted if there is not None and getattr(there, n) != wanted[n]]
         if differ:
-            told = ", ".join(f"{n} {getattr(there, n)}, not {getattr(now, n)}" for n in differ)
+            told = ", ".join(f"{n} {getattr(there, n)}, not {wanted[n]}" for n in differ)
             raise UserError(
                 f"the complete data set here has another sample of {where}: {told}",
                 where=out.shown,

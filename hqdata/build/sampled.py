@@ -270,9 +270,9 @@ class Sampler:
         for name, scan in self._lists.items():
             kept = _kept_by(scan, self.tasks[name])
             if kept and self._out.reference(kept) in needed and self._out.stat(kept) is None:
-                # As many as before: what is planned may lie anywhere in the list.
-                num_keep = max(self.tasks[name].num_keep, scan.num_keep)
-                todo.append(replace(self.tasks[name], num_keep=num_keep, files_needed=True))
+                # As many as before, neither more nor fewer: the plan has the places of that list.
+                again = replace(self.tasks[name], num_keep=scan.num_keep, files_needed=True)
+                todo.append(again)
         if todo:
             self.scan(todo, engine, reporter)
 

@@ -90,11 +90,7 @@ class Session:
         told: set[str] = set()
         self._tell_of_samples(current, told)
         tell_what_returns(self._out, current.pairings, self._tell)
-        wanted = {task.path for task in current.tasks}
-        stale = stale_shards(self._out, wanted, current.pairings, prune=self._options.prune)
-        drawn = {"/".join(item.where): item.info() for item in current.drawn}
-        refuse_another_sample(self._out, drawn, prune=self._options.prune)
-        refuse_to_shrink(self._out, current.pairings, prune=self._options.prune)
+        stale = self._stale(current)
         kept = self._kept(current.tasks)
         if only_finish:
             self._refuse_unwritten(current.tasks)
@@ -139,6 +135,7 @@ class Session:
         if stage == "choose" or waiting:
             return PartResult(num_scanned, 0, 0, waiting)
         current = self._plan(paired, samplers)
+        self._stale(current)  # refuses what a whole build does; finish removes them
         # Dealt out by cost, so that all parts take about as long.
         ordered = sorted(current.tasks, key=lambda task: (-task.num_source_bytes, task.path))
         own = ordered[index - 1 :: count]
@@ -146,6 +143,14 @@ class Session:
         missing = [task for task in own if task.path not in kept]
         self._write(missing, samplers)
         return PartResult(num_scanned, len(missing), len(kept), 0)
+
+    def _stale(self, current: _Plan) -> list[str]:
+        """Shards of earlier builds that will go; refuses to take what is there for less."""
+        wanted = {task.path for task in current.tasks}
+        prune = self._options.prune
+        stale = stale_shards(self._out, wanted, current.pairings, prune=prune)
+        refuse_to_shrink(self._out, current.pairings, prune=prune)
+        return stale
 
     def _choose_part(self, sampler: Sampler, index: int, count: int) -> int:
         by_size = sorted(sampler.tasks.values(), key=lambda t: (-t.bundle.size, t.bundle.name))
@@ -155,6 +160,8 @@ class Session:
         return len(todo)
 
     def _inputs(self) -> tuple[Paired, list[Sampler]]:
+        # Before any archive is looked through: that may take hours.
+        refuse_another_sample(self._out, self._resolved.samples, prune=self._options.prune)
         paired = find_pairs(self._resolved, self._root, self._options.use, self._tell)
         index = None if self._options.index is None else Place.of(self._options.index)
         samplers = [

@@ -283,6 +283,15 @@ class TestTheSameBytes:
             build(recipe(), data, out)
             assert bytes_of(out) == before
 
+    def test_in_a_folder_whose_lists_of_gzip_archives_had_everything(self, tmp_path: Path) -> None:
+        """The larger sample goes by the same lists; what was kept for the smaller has gone."""
+        data = make_archives(tmp_path / "data", kinds="gg")
+        out = tmp_path / "out"
+        build(recipe(55), data, out)
+        build(recipe(75), data, out, BuildOptions(prune=True))
+        build(recipe(75), data, tmp_path / "fresh")
+        assert bytes_of(out) == bytes_of(tmp_path / "fresh")
+
     @pytest.mark.parametrize(
         "first",
         [
@@ -522,6 +531,15 @@ class TestMessages:
         with pytest.raises(UserError, match="has another sample of sa1b/train") as error:
             build(recipe(**{"images": IMAGES, **other}), data, out)  # type: ignore[arg-type]
         assert next(iter(other)) in str(error.value)
+        for stage in ("choose", "write"):
+            with pytest.raises(UserError, match="has another sample"):
+                build_part(
+                    recipe(**{"images": IMAGES, **other}),  # type: ignore[arg-type]
+                    data,
+                    out,
+                    part=(1, 1),
+                    stage=stage,  # type: ignore[arg-type]
+                )
         assert bytes_of(out) == before
 
     def test_a_picture_of_another_size_than_its_mask(self, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ DEMO   ?= demo
 RUN     = $(VENV)/bin/python -m
 
 .PHONY: help demo test lint types bench bench-build bench-overlap bench-training bench-push
-.PHONY: bench-miniature format clean
+.PHONY: bench-sa1b bench-miniature format clean
 help:
 	@echo "make demo    from nothing: stand-in pictures, shards, check, pages, proof, training in $(DEMO)/"
 	@echo "make test    the whole test suite"
@@ -15,8 +15,9 @@ help:
 	@echo "             overlaps finds beside hashes that others use, and its time (bench-overlap:"
 	@echo "             its peers bring PyTorch, and it needs photographs, see CONTRIBUTING.md),"
 	@echo "             the loader and a training step beside the public ones (bench-training),"
-	@echo "             a push beside the bare client of the Hub (bench-push), the paper's experiment"
-	@echo "             in miniature (bench-miniature: an hour)"
+	@echo "             a push beside the bare client of the Hub (bench-push), the scan of SA-1B's"
+	@echo "             archives beside cat and gzip (bench-sa1b), and the paper's experiment in"
+	@echo "             miniature (bench-miniature: an hour)"
 	@echo "make format  ruff format   make clean   remove environment and demo"
 
 # What the package needs, and what its tests need on top, in one environment.
@@ -75,7 +76,7 @@ lint: $(VENV)/.test
 types: $(VENV)/.test
 	$(RUN) mypy
 
-bench: bench-build bench-overlap bench-training bench-push bench-miniature
+bench: bench-build bench-overlap bench-training bench-push bench-sa1b bench-miniature
 
 bench-build: $(VENV)/.package
 	$(RUN) benchmarks.build
@@ -83,6 +84,9 @@ bench-build: $(VENV)/.package
 bench-push: $(VENV)/.package
 	$(RUN) benchmarks.push
 	$(RUN) benchmarks.push --xet
+
+bench-sa1b: $(VENV)/.test
+	$(RUN) benchmarks.sa1b
 
 bench-training: $(VENV)/.test
 	$(RUN) benchmarks.loader

@@ -46,7 +46,8 @@ def claim(out: Path, *, shared: bool = False) -> Iterator[None]:
                 raise UserError(
                     f"the output folder's file system cannot lock files ({error.strerror})",
                     where=out,
-                    do="choose an --out on a disk of this machine",
+                    do="choose an --out on a disk of this machine, or on a shared file system that "
+                    "locks (Lustre, for one, if it is mounted with flock)",
                 ) from error
             lock.seek(0)
             owner = lock.read().strip() or "unknown"

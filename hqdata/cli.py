@@ -20,17 +20,17 @@ import hqdata
 from hqdata import cli_build, cli_overlap, cli_pull, cli_push
 from hqdata.cli_common import (
     EXIT_DATA,
-    DataRoot,
+    DataRootOrUrl,
     Workers,
     cores,
     err,
     out_console,
+    place_given,
     reporting,
     split_names,
     tell,
 )
 from hqdata.errors import HqdataError, UserError
-from hqdata.scan import DEFAULT_DATA_ROOT
 
 app = typer.Typer(
     name="hqdata",
@@ -60,7 +60,7 @@ def _root(
 
 @app.command()
 def sources(
-    data_root: DataRoot = DEFAULT_DATA_ROOT,
+    data_root: DataRootOrUrl = "data",
     use: Annotated[
         list[str] | None,
         typer.Option("--use", metavar="SOURCE[/SPLIT]=PATH", help="Which of several to read."),
@@ -70,7 +70,7 @@ def sources(
     from hqdata.overview import overview
 
     with reporting() as reporter:
-        view = overview(data_root, use or [], reporter)
+        view = overview(place_given(data_root), use or [], reporter)
     out_console.print(view.table())
     for line in view.notes:
         out_console.print(line, markup=False)
@@ -82,7 +82,7 @@ app.command()(cli_build.build)
 
 @app.command()
 def check(
-    path: Annotated[Path, typer.Argument(metavar="SHARDS", help="Folder of a data set.")],
+    path: Annotated[str, typer.Argument(metavar="SHARDS", help="Folder or URL of a data set.")],
     quick: Annotated[
         bool, typer.Option("--quick", help="Digests, sizes and counts only; decode nothing.")
     ] = False,
@@ -92,7 +92,9 @@ def check(
     from hqdata.shards.check import check as run_check
 
     with reporting() as reporter:
-        result = run_check(path, quick=quick, workers=workers or cores(), reporter=reporter)
+        result = run_check(
+            place_given(path), quick=quick, workers=workers or cores(), reporter=reporter
+        )
     if result.damages:
         table = Table("file", "sample", "damage", title=f"{len(result.damages)} damages")
         for damage in result.damages[:100]:
@@ -117,7 +119,7 @@ def check(
 
 @app.command()
 def stats(
-    path: Annotated[Path, typer.Argument(metavar="SHARDS", help="Folder of a data set.")],
+    path: Annotated[str, typer.Argument(metavar="SHARDS", help="Folder or URL of a data set.")],
     html: Annotated[
         Path | None, typer.Option("--html", help="Write a page with pictures and plots.")
     ] = None,
@@ -128,17 +130,19 @@ def stats(
     from hqdata.report.stats import summarise
     from hqdata.report.table import render_table
     from hqdata.shards.dataset import Dataset
+    from hqdata.shards.manifest_here import manifest_here
     from hqdata.shards.names import PROBLEMS_FILE
 
-    dataset = Dataset.open(path)
-    summary = summarise(dataset)
-    out_console.print(render_table(summary))
-    if html is not None:
-        try:
-            write_page(dataset, summary, read_jsonl(path / PROBLEMS_FILE), html)
-        except OSError as error:
-            raise UserError(f"cannot write the page: {error.strerror}", where=html) from error
-        out_console.print(f"page: {html}", markup=False)
+    with manifest_here(place_given(path)) as (folder, place):
+        dataset = Dataset.open(folder, place)
+        summary = summarise(dataset)
+        out_console.print(render_table(summary))
+        if html is not None:
+            try:
+                write_page(dataset, summary, read_jsonl(folder / PROBLEMS_FILE), html)
+            except OSError as error:
+                raise UserError(f"cannot write the page: {error.strerror}", where=html) from error
+            out_console.print(f"page: {html}", markup=False)
 
 
 @app.command()

@@ -9,6 +9,7 @@ import typer
 
 from hqdata.cli_common import (
     EXIT_DATA,
+    DataRootOrUrl,
     Workers,
     cores,
     err,
@@ -32,15 +33,7 @@ def build(
     out: Annotated[
         str | None, typer.Option("--out", help="Folder or URL of the data set, e.g. s3://…")
     ] = None,
-    data_root: Annotated[
-        str,
-        typer.Option(
-            "--data-root",
-            envvar="HQDATA_ROOT",
-            help="Folder or URL below which the source data sets lie, as folders or archives.",
-            show_default=True,
-        ),
-    ] = "data",
+    data_root: DataRootOrUrl = "data",
     recipe: Annotated[
         str, typer.Option("--recipe", help="Name of a recipe, or path of a .yaml file.")
     ] = "hqseg-44k",
@@ -82,7 +75,7 @@ def build(
     ray_address: Annotated[
         str | None,
         typer.Option(
-            "--ray-address", help="Of the cluster. [default: RAY_ADDRESS, or one of this machine]"
+            "--ray-address", help="Of the cluster; local: one of this machine. [default: found]"
         ),
     ] = None,
     task: Annotated[
@@ -122,6 +115,10 @@ def build(
         return
     part = None if task is None else check_part(task)
     _check_stage(task, stage)
+    if task is not None and engine == "ray":
+        raise UserError(
+            "--task and --engine ray are two ways to use many machines", do="leave one out"
+        )
     if out is None:
         raise UserError("it is not said where to build", do="give a folder or a URL with --out")
     if ray_address is not None and engine != "ray":
@@ -160,7 +157,7 @@ def build(
     if done is None:
         _print_result(result, out)
     else:
-        _print_part(done, out)
+        _print_part(done, out, stage)
 
 
 def _engine(engine: str, workers: int | None, address: str | None) -> Engine | None:
@@ -203,7 +200,7 @@ def _print_result(result: BuildResult, out: str) -> None:
     raise typer.Exit(0 if result.clean else EXIT_DATA)
 
 
-def _print_part(done: PartResult, out: str) -> None:
+def _print_part(done: PartResult, out: str, stage: Stage | None) -> None:
     from hqdata.places import Place
 
     out_console.print(
@@ -211,12 +208,18 @@ def _print_part(done: PartResult, out: str) -> None:
         f"{done.num_kept} kept: {Place.of(out).shown}",
         markup=False,
     )
-    if done.waiting:
+    if not done.waiting:
+        return
+    if stage == "write":
         tell(
-            f"no shard can be planned yet: {done.waiting} archives of other tasks are not listed; "
-            "run the array again once all of it has ended, then --stage finish"
+            f"no shard can be planned: {done.waiting} archives are not listed; run the array with "
+            "--stage choose first"
         )
         raise typer.Exit(EXIT_DATA)
+    tell(
+        f"no shard can be planned yet: {done.waiting} archives of other tasks are not listed; once "
+        "all of the array has ended start it again, then run --stage finish"
+    )
 
 
 def _print_plan(resolved: ResolvedRecipe, root: Path | str, workers: int | None) -> None:
@@ -227,6 +230,6 @@ def _print_plan(resolved: ResolvedRecipe, root: Path | str, workers: int | None)
             f"recipe {resolved.name!r} draws nothing from archives",
             expected="a recipe like sa1b-44k; the others read each of their files once",
         )
-    for item in plan_tables(resolved.samples, root, workers):
+    for item in plan_tables(resolved.samples, resolved.recipe, root, workers):
         out_console.print(item, soft_wrap=isinstance(item, str))
     err.print("nothing was read but names and sizes, and nothing was written", markup=False)

@@ -31,6 +31,15 @@ DataRoot = Annotated[
         show_default=True,
     ),
 ]
+DataRootOrUrl = Annotated[
+    str,
+    typer.Option(
+        "--data-root",
+        envvar="HQDATA_ROOT",
+        help="Folder or URL below which the source data sets lie, as folders or archives.",
+        show_default=True,
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option("--workers", min=1, max=1024, help="Processes. [default: one a core]"),

@@ -51,12 +51,19 @@ class Origin:
 
 
 class ProblemError(Exception):
-    """A pair that cannot become a sample: the kind of problem and what to tell about it."""
+    """A pair that cannot become a sample.
 
-    def __init__(self, kind: ProblemKind, message: str) -> None:
+    Args:
+        kind: of the problem.
+        message: what to tell about it.
+        passing: it may be none another time, see `hqdata.storage.DamagedFileError`.
+    """
+
+    def __init__(self, kind: ProblemKind, message: str, *, passing: bool = False) -> None:
         super().__init__(message)
         self.kind = kind
         self.message = message
+        self.passing = passing
 
 
 def normalise(image: bytes, mask: bytes | Mask, origin: Origin, settings: Settings) -> Sample:

@@ -169,7 +169,13 @@ def overview(data_root: Path | str, use: list[str], reporter: Reporter) -> Overv
     lines = [_line(index, item) for item in found]
     lines.sort(key=lambda line: _ORDER.index(line.use))
     archives, told = _archives(data_root)
-    return Overview(tuple(lines), (*_notes(tree, lines, found), *told), archives)
+    notes = _notes(tree, lines, found)
+    if not any(line.status == "found" for line in lines) and not any(a.archives for a in archives):
+        notes.append(
+            "nothing is there yet; to see the whole thing without any data: `make demo`, or "
+            "`hqdata mini --out data-mini/`"
+        )
+    return Overview(tuple(lines), (*notes, *told), archives)
 
 
 def _archives(data_root: Path | str) -> tuple[tuple[ArchivesLine, ...], list[str]]:
@@ -273,9 +279,4 @@ def _notes(tree: Tree, lines: list[Line], found: list[Found]) -> list[str]:
             advice = f"choose with, e.g., {choice}" if choice else "move one away"
             notes.append(f"{name} ({several}) lies in several places; {advice}")
     notes += [f"{archive} is left alone: {reason}" for archive, reason in tree.unreadable.items()]
-    if not any(line.status == "found" for line in lines):
-        notes.append(
-            "nothing is there yet; to see the whole thing without any data: `make demo`, or "
-            "`hqdata mini --out data-mini/`"
-        )
     return notes

@@ -7,6 +7,7 @@ Files appear whole or not at all in both, and the faults of a network are outliv
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -90,7 +91,7 @@ class Place(ABC):
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Removes a file, and a folder that this leaves empty; fine if there is none."""
+        """Removes a file; fine if there is none. Its folder stays: others may be about to write."""
 
     @abstractmethod
     def names(self, below: str = "") -> list[str]:
@@ -107,6 +108,14 @@ class Place(ABC):
         Locally it is the file's own, and who writes sees to it that it appears whole. Of a URL it
         lies in a temporary folder; it is uploaded when the block ends without an exception, and
         removed in any case.
+        """
+
+    @abstractmethod
+    def copy_to(self, name: str, path: Path) -> None:
+        """Copies a file to this machine; `path` is there in part only while this runs.
+
+        Raises:
+            DatasetError: there is no such file.
         """
 
     @abstractmethod
@@ -195,9 +204,6 @@ class LocalPlace(Place):
         path = self._root / name
         with _told(path):
             path.unlink(missing_ok=True)
-            folder = path.parent
-            if folder != self._root and folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
 
     def names(self, below: str = "") -> list[str]:
         """See `Place.names`."""
@@ -214,6 +220,13 @@ class LocalPlace(Place):
         with _told(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         yield path
+
+    def copy_to(self, name: str, path: Path) -> None:
+        """See `Place.copy_to`."""
+        try:
+            shutil.copyfile(self._root / name, path)
+        except FileNotFoundError as error:
+            raise DatasetError("there is no such file", where=self._root / name) from error
 
     def reference(self, name: str) -> str:
         """The absolute path."""
@@ -244,12 +257,15 @@ class RemotePlace(Place):
         self._origin = Origin(url)
         self._retry = retry
         self._lease: Lease | None = None
+        self._held_as = ""
 
     def __repr__(self) -> str:
         return f"RemotePlace({self.shown!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_lease": None}  # who holds the place is this process
+        # Who holds the place is this process; workers have to look whether it still does.
+        held_as = self._held_as if self._lease is None else self._lease.holder
+        return {**self.__dict__, "_lease": None, "_held_as": held_as}
 
     @property
     def shown(self) -> str:
@@ -288,7 +304,8 @@ class RemotePlace(Place):
 
     def remove(self, name: str) -> None:
         """See `Place.remove`; a storage of objects has no folders to be left."""
-        self._still_ours()
+        if self._lease is not None:  # workers look before they write
+            self._still_ours()
         self._ask(name, lambda: self._origin.remove(name))
 
     def names(self, below: str = "") -> list[str]:
@@ -305,7 +322,8 @@ class RemotePlace(Place):
     @contextmanager
     def new_file(self, name: str) -> Iterator[Path]:
         """See `Place.new_file`."""
-        self._still_ours()
+        if self._lease is not None:
+            self._still_ours()
         with ExitStack() as stack:
             with _told(Path(tempfile.gettempdir())):
                 folder = stack.enter_context(scratch_folder())
@@ -313,6 +331,17 @@ class RemotePlace(Place):
             yield path
             self._still_ours()
             self._ask(name, lambda: self._origin.put(name, path))
+
+    def copy_to(self, name: str, path: Path) -> None:
+        """See `Place.copy_to`."""
+
+        def copy() -> None:
+            with open(path, "wb") as file:
+                for chunk in self._origin.chunks(name):
+                    file.write(chunk)
+
+        with _told(path):
+            self._ask(name, copy)
 
     def reference(self, name: str) -> str:
         """The URL of the file.
@@ -331,6 +360,7 @@ class RemotePlace(Place):
     def claim(self, *, shared: bool = False) -> Iterator[None]:
         """See `Place.claim`."""
         self.check_writable()
+        self._refuse_foreign()
         lease = Lease(self._origin, STATE_FOLDER, self._ask)
         if shared:
             lease.refuse_if_held()
@@ -344,9 +374,23 @@ class RemotePlace(Place):
             self._lease = None
             lease.give_back()
 
+    def _refuse_foreign(self) -> None:
+        """Keeps what somebody else has put there from being taken for an old data set of ours."""
+        names = self.names()
+        if names and not any(name.startswith(f"{STATE_FOLDER}/") for name in names):
+            raise UserError(
+                "the output folder is not empty and no data set of ours",
+                where=f"{self.shown.rstrip('/')}/{names[0]}",
+                expected="a place where nothing is, or one that an earlier build wrote to",
+                do="choose another --out",
+            )
+
     def _still_ours(self) -> None:
-        """Keeps a process that was held for dead from writing beside its heir."""
-        if self._lease is not None and self._lease.is_lost:
+        """Keeps a process that was held for dead, and its workers, from writing beside its heir."""
+        lost = self._lease.is_lost if self._lease is not None else False
+        if self._lease is None and self._held_as:
+            lost = Lease(self._origin, STATE_FOLDER, self._ask).current_holder() != self._held_as
+        if lost:
             raise BusyError(
                 "another hqdata has taken over this folder, since nothing came from this one for "
                 "too long",

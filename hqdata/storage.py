@@ -33,7 +33,17 @@ _DROPPINGS = {"thumbs.db", "desktop.ini", "__macosx", "lost+found"}
 
 
 class DamagedFileError(Exception):
-    """The bytes of one file cannot be had: vanished, cut short, or failing their checksum."""
+    """The bytes of one file cannot be had: vanished, cut short, or failing their checksum.
+
+    Args:
+        message: what is wrong, as the rest of a sentence about the file.
+        passing: it may be had another time: a disk or a storage did not give it. What bytes that
+            were read are worth will not change.
+    """
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,9 +202,11 @@ class FileReader:
                 data = self._read_range(ref)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise DamagedFileError(f"cannot be read: {reason}") from error
+            raise DamagedFileError(f"cannot be read: {reason}", passing=True) from error
         if len(data) != ref.size:
-            raise DamagedFileError(f"has {len(data)} bytes where {ref.size} are listed")
+            # Whoever listed it saw the rest.
+            told = f"has {len(data)} bytes where {ref.size} are listed"
+            raise DamagedFileError(told, passing=True)
         if ref.crc >= 0 and zlib.crc32(data) != ref.crc:
             raise DamagedFileError("its bytes do not fit the archive's CRC-32")
         return data
@@ -215,7 +227,8 @@ class FileReader:
         try:
             return outlived(lambda: _from_url(ref), redact(ref.container))
         except NotThereError:
-            raise DamagedFileError("is no longer where it was listed") from None
+            told = "is no longer where it was listed"
+            raise DamagedFileError(told, passing=True) from None
 
     def _handle(self, container: str) -> int:
         if container in self._open:
@@ -232,7 +245,7 @@ def _from_url(ref: FileRef) -> bytes:
     if ref.how == "file":
         return origin.part(name, 0, ref.size + 1)  # one more, to see that it ends there
     if ref.how == "range":
-        return origin.part(name, ref.offset, ref.num_bytes)
+        return origin.range(name, ref.offset, ref.num_bytes)
     data = origin.part(name, ref.offset, ref.num_bytes + _ZIP_HEADER_BYTES)
     begin = _zip_data_begin(data)
     if len(data) >= begin + ref.num_bytes:

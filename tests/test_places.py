@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,16 +136,36 @@ def test_unfinished_files_and_the_lock_are_not_listed(place: Place) -> None:
     assert place.names("nowhere") == []
 
 
-def test_what_is_removed_takes_an_empty_folder_along(tmp_path: Path) -> None:
+def test_what_is_removed_leaves_its_folder_to_others(tmp_path: Path) -> None:
+    """Who was told that the folder is there may be about to write into it."""
     place = LocalPlace(tmp_path)
     place.write("a/b", b"1")
-    place.write("a/c", b"1")
     place.remove("a/b")
-    assert (tmp_path / "a").is_dir()
-    place.remove("a/c")
-    place.remove("a/c")
+    place.remove("a/b")
     place.remove("d/e")
-    assert list(tmp_path.iterdir()) == []
+    assert place.names() == []
+    assert (tmp_path / "a").is_dir()
+
+
+def test_removing_beside_others_that_write_disturbs_nobody(tmp_path: Path) -> None:
+    errors: list[BaseException] = []
+    until = time.monotonic() + 1.0
+
+    def work(name: str) -> None:
+        place = LocalPlace(tmp_path)
+        try:
+            while time.monotonic() < until:
+                place.write(f"a/{name}", b"1")
+                place.remove(f"a/{name}")
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "xyz"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
 
 
 def test_a_new_file_is_there_when_its_block_ends(place: Place, tmp_path: Path) -> None:

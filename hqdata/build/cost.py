@@ -53,8 +53,8 @@ class Rates:
     """
 
     machine: str = (
-        "single cores of a busy AMD EPYC; storage: 85 MB/s a connection and 0.1 s a request, as "
-        "Amazon's guidelines for S3 say"
+        "single cores of a busy AMD EPYC; of a storage it is assumed that it gives 85 MB/s a "
+        "connection and answers after 0.1 s"
     )
     stream: float = 1.0e9
     gunzip: float = 150e6

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import RenderableType
 
-from hqdata.build.cost import cost_table, published_sizes
+from hqdata.build.cost import Rates, cost_table, published_sizes
 from hqdata.bundles.find import find_bundles
+from hqdata.recipe import Recipe
 from hqdata.remote.origin import is_url, redact
 from hqdata.resolve import SampleRequest
 
@@ -16,16 +18,20 @@ WORKERS = (1, 16, 64, 256)
 
 
 def plan_tables(
-    samples: Iterable[SampleRequest], root: Path | str, workers: int | None = None
+    samples: Iterable[SampleRequest], recipe: Recipe, root: Path | str, workers: int | None = None
 ) -> Iterator[RenderableType]:
     """Lines and tables, from names and sizes alone.
 
     Args:
         samples: what is to be drawn.
+        recipe: says how large a shard, and so a task, is.
         root: the data root, a folder or a URL.
         workers: a number of workers to have a column of, beside the usual ones.
     """
     columns = sorted({*WORKERS, *([] if workers is None else [workers])})
+    measured = Rates()
+    by_bytes = int(recipe.bytes_per_shard / measured.picture_bytes)
+    rates = replace(measured, samples_per_task=max(1, min(recipe.samples_per_shard, by_bytes)))
     for request in samples:
         known = request.set
         bundles = find_bundles(root)
@@ -52,9 +58,11 @@ def plan_tables(
                 num_images=known.num_images if whole else None,
                 remote=behind_url,
                 workers=columns,
+                rates=rates,
             )
     yield (
-        "'busy from' is the number of workers from which the network or the disks are the limit. "
-        "Archives that are gzip inside\nare read and decompressed from the front, wherever they "
-        "lie: as behind a URL, and some 30 s of computing each."
+        "'busy from' is the number of workers from which the network or the disks are the limit.\n"
+        "Archives that are gzip inside are read and decompressed from the front wherever they "
+        "lie:\n"
+        "as behind a URL, and more than a minute of computing each."
     )

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from hqdata.bundles.scan import BundleScan, Candidate, PassedOver
 from hqdata.problems import Problem, ProblemKind
 from hqdata.resolve import SampleRequest
+from hqdata.sampling import image_hash
 from hqdata.shards.dataset import SampleInfo
 from hqdata.sources.keys import make_key
 from hqdata.sources.pairing import File, Pair, Pairing
@@ -25,7 +26,7 @@ Bound = tuple[int, int]
 _NOWHERE: Bound = (2**64, 0)
 """Behind every picture."""
 
-_IMAGE_NAME = re.compile(r"(?:.*/)?(sa_\d+)\.jpe?g", re.IGNORECASE)
+_IMAGE_NAME = re.compile(r"(?:.*/)?sa_(\d+)\.jpe?g", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,13 @@ class Drawn:
         bound = self.bound()
         found = [self._archive_problem(scan, line) for scan in self.scans for line in scan.damage]
         found += [
+            self._problem(ProblemKind.DUPLICATE_KEY, line, image=bundle)
+            for bundle, line in self._lines_of_twice()
+        ]
+        if not any(self.places()):
+            told = f"no picture can be used; {self.filtered_line()}"
+            found.append(self._problem(ProblemKind.COUNT_MISMATCH, told))
+        found += [
             self._picture_problem(item)
             for scan in self.scans
             for item in scan.passed_over
@@ -139,13 +147,51 @@ class Drawn:
         ]
         found += [
             replace(item, message=f"{item.message}; {self._who_took_it()}")
-            for item in self.damage.values()
+            for image_id, item in self.damage.items()
+            if (image_hash(self.request.choice.seed, image_id), image_id) <= bound
         ]
         if self.is_cluster and not self.request.subset:
             found.append(
                 self._problem(ProblemKind.CLUSTER_SAMPLE, f"{self.cluster_line()}; see --subset")
             )
         return found
+
+    def _lines_of_twice(self) -> list[tuple[str, str]]:
+        """For each archive whose pictures another has, too: its name, and what to say of it."""
+        by_bundle: dict[str, list[str]] = {}
+        for path in self.twice:
+            by_bundle.setdefault(path.rpartition("/")[0], []).append(path)
+        return [
+            (
+                bundle,
+                f"{len(paths):,} pictures that it lists lie in an archive before it, too, e.g. "
+                f"{paths[0]}; those are taken, and images_seen counts both; move one archive away",
+            )
+            for bundle, paths in sorted(by_bundle.items())
+        ]
+
+    def num_filtered(self) -> int:
+        """Pictures that the filters passed over before the sample was full."""
+        bound = self.bound()
+        return sum(
+            item.kind == "filtered" and (item.hash, item.image_id) <= bound
+            for scan in self.scans
+            for item in scan.passed_over
+        )
+
+    def filtered_line(self) -> str:
+        """How many pictures the filters passed over, in words."""
+        return f"the recipe's filters passed over {self.num_filtered():,}"
+
+    def shortage_line(self) -> str | None:
+        """What is to be said of a sample that is smaller than was asked for."""
+        taken = sum(place is not None for place in self.places())
+        if taken >= self.num_images:
+            return None
+        return (
+            f"only {taken:,} of the {self.num_images:,} pictures asked for could be drawn; "
+            f"{self.filtered_line()}"
+        )
 
     def _who_took_it(self) -> str:
         full = self.bound() != _NOWHERE
@@ -186,6 +232,8 @@ class Drawn:
             images_seen=sum(scan.num_images for scan in self.scans),
             last_hash="" if last is None else f"{last.hash:016x}",
             cluster=self.is_cluster,
+            drawn=len(taken),
+            filtered=self.num_filtered(),
             replaced=sum(c.image_id in self.damage for c in self.candidates[: self.num_images]),
         )
 
@@ -207,7 +255,7 @@ def draw(request: SampleRequest, scans: Iterable[BundleScan], damage: dict[int, 
 def image_id_of(problem: Problem) -> int | None:
     """The number of the picture that a problem is about; None if it is of no picture."""
     found = _IMAGE_NAME.fullmatch(problem.image)
-    return None if found is None else int(found[1].removeprefix("sa_").removeprefix("SA_"))
+    return None if found is None else int(found[1])
 
 
 def newly_damaged(problems: Iterable[Problem], drawn: Drawn) -> dict[int, Problem]:

@@ -12,7 +12,7 @@ import hqdata
 from hqdata.build.draw import Drawn
 from hqdata.build.folder import publish_manifest
 from hqdata.build.plan import ShardTask, codec_versions
-from hqdata.build.work import read_sidecar, sidecar_name
+from hqdata.build.work import read_sidecars, sidecar_name
 from hqdata.errors import InterruptedBuildError
 from hqdata.fingerprint import fingerprint_versions
 from hqdata.places import Place
@@ -77,13 +77,15 @@ def finish(
     problems = [problem for pairing in pairings.values() for problem in pairing.problems]
     shards: list[ShardInfo] = []
     rows: list[Row] = []
+    sidecars = read_sidecars(out, tasks)
     for task in tasks:
-        sidecar = read_sidecar(out, task.path)
+        sidecar = sidecars[task.path]
         if sidecar is None:
             raise InterruptedBuildError(
                 "a shard's sidecar vanished while the build ran",
                 where=f"{out.shown}/{sidecar_name(task.path)}",
-                do="run the same command again",
+                do="run the same command again; with workers on other machines, --out has to be "
+                "a folder that all of them see, or a URL",
             )
         shards.append(
             ShardInfo(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from hqdata.build.work import sidecar_name
 from hqdata.errors import DatasetError, UserError
 from hqdata.files import TEMPORARY_SUFFIX, sync_folder
 from hqdata.places import Place
+from hqdata.resolve import SampleRequest
 from hqdata.shards.dataset import DatasetInfo, parse_info
 from hqdata.shards.names import DATASET_FILE, STATE_DIR
 from hqdata.sources.pairing import Pairing
@@ -63,6 +65,9 @@ def remove_shards(out: Path | Place, names: Iterable[str]) -> None:
         place.remove(DATASET_FILE)
         place.remove(name)
         place.remove(sidecar_name(name))
+        if place.local is not None:
+            with suppress(OSError):  # it is not empty, or has gone
+                (place.local / name).parent.rmdir()
 
 
 def read_there(out: Place) -> DatasetInfo | None:
@@ -99,6 +104,30 @@ def refuse_to_shrink(
                 expected="the files that it was built from",
                 do="look what has gone from the data root, choose another --out, or replace the "
                 "data set with --prune",
+            )
+
+
+def refuse_another_sample(out: Place, samples: Iterable[SampleRequest], *, prune: bool) -> None:
+    """Keeps a complete data set's sample from being replaced by one that is drawn otherwise.
+
+    Raises:
+        UserError: the sample that is there has other settings, and `prune` is false.
+    """
+    info = read_there(out)
+    if info is None or not info.complete or prune:
+        return
+    for request in samples:
+        where = f"{request.source}/{request.split}"
+        there = (info.sampled or {}).get(where)
+        wanted = {"images": request.settings.images, **request.choice.to_dict()}
+        differ = [n for n in wanted if there is not None and getattr(there, n) != wanted[n]]
+        if differ:
+            told = ", ".join(f"{n} {getattr(there, n)}, not {wanted[n]}" for n in differ)
+            raise UserError(
+                f"the complete data set here has another sample of {where}: {told}",
+                where=out.shown,
+                expected="the same sample",
+                do="choose another --out, or replace the data set with --prune",
             )
 
 

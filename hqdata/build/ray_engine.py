@@ -30,6 +30,9 @@ from hqdata.progress import Reporter
 MAX_RETRIES = 8
 """Deaths of a worker that one task may survive."""
 
+LOCAL = "local"
+"""The address that asks for a Ray of this machine, whatever cluster it belongs to."""
+
 POLL_SECONDS = 0.5
 CONNECT_SECONDS = 10.0
 
@@ -39,8 +42,9 @@ class RayEngine:
 
     Args:
         workers: tasks at once; None: twice the cores of the cluster, so that none is idle.
-        address: of the cluster; None: as Ray finds it (RAY_ADDRESS, or a cluster of this machine),
-            and where there is none, a Ray of this machine for as long as the build takes.
+        address: of the cluster; None: as Ray finds it (RAY_ADDRESS, or a cluster that this machine
+            belongs to), and where there is none, a Ray of this machine for as long as the build
+            takes; `local` for that in any case.
         tell: is given a line of text for each thing worth knowing.
     """
 
@@ -81,28 +85,33 @@ class RayEngine:
         return self
 
     def _connect(self) -> None:
-        named = self._address or os.environ.get("RAY_ADDRESS")
-        if named:
-            refuse_silent(named)
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        named = self._address or os.environ.get("RAY_ADDRESS") or ""
+        if named and named != LOCAL:
+            refuse_silent(named)
         try:
-            self._ray.init(address=self._address or "auto", **quiet)
+            if named == LOCAL:
+                raise ConnectionError
+            self._ray.init(address=named or "auto", **quiet)
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-            if named:
+            if named and named != LOCAL:
                 raise _unreachable(named, " ".join(str(error).split())[:300]) from None
-            # Without a dashboard and its metrics: Ray is here for as long as one build. Nor does it
-            # tell its makers of a cluster that nobody asked for.
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            self._ray.init(
-                address="local", num_cpus=self._workers, include_dashboard=False, **quiet
-            )
-            self._ours = True
-            self._tell("no Ray cluster found: one was started on this machine for this build")
+            self._start_here(quiet)
+            why = "as asked" if named else "no Ray cluster found"
+            self._tell(f"{why}: a Ray was started on this machine for this build")
         else:
             self._ours = False
             cores = int(self._ray.cluster_resources().get("CPU", 0))
             nodes = sum(bool(node["Alive"]) for node in self._ray.nodes())
-            self._tell(f"Ray cluster: {nodes} nodes, {cores} cores")
+            plural = "" if nodes == 1 else "s"
+            self._tell(f"Ray cluster: {nodes} node{plural}, {cores} cores")
+
+    def _start_here(self, quiet: dict[str, Any]) -> None:
+        # Without a dashboard and its metrics: Ray is here for as long as one build. Nor does it
+        # tell its makers of a cluster that nobody asked for.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        self._ray.init(address=LOCAL, num_cpus=self._workers, include_dashboard=False, **quiet)
+        self._ours = True
 
     def __exit__(
         self,

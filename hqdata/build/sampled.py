@@ -7,7 +7,6 @@ the archive is the same. So the pass can be stopped and gone on with, and shared
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,26 +15,32 @@ from typing import Any
 
 from hqdata.build.draw import Drawn, draw, shares
 from hqdata.build.engines import Engine
-from hqdata.build.plan import ShardTask, cut, num_shards, num_source_bytes
-from hqdata.build.work import StoppedError
+from hqdata.build.plan import (
+    NORMALISATION_VERSION,
+    ShardTask,
+    codec_versions,
+    cut,
+    num_shards,
+    num_source_bytes,
+)
+from hqdata.build.work import AT_ONCE, StoppedError
 from hqdata.bundles.find import Bundle, find_bundles
 from hqdata.bundles.scan import BundleScan, Candidate, ScanStoppedError, scan_bundle
-from hqdata.errors import MissingSourceError
+from hqdata.errors import InterruptedBuildError, MissingSourceError
 from hqdata.places import Place
 from hqdata.problems import Problem
-from hqdata.progress import InMebibytes, Reporter
+from hqdata.progress import InMebibytes, Reporter, Silent
 from hqdata.recipe import Recipe
+from hqdata.remote.origin import redact
 from hqdata.resolve import SampleRequest
 from hqdata.sample import canonical_json
 from hqdata.sampling import Choice, num_to_keep
 from hqdata.shards.names import STATE_DIR
 from hqdata.sources.pairing import Pairing
 from hqdata.storage import FileRef
+from hqdata.threads import ShouldStop, Tick, in_threads
 
 _DAMAGE_FILE = "damaged.json"
-
-_DISK_FAILURE = re.compile(r"cannot be read\b[^:]*: ")
-"""Stands in what a list says of an archive or a picture that a disk would not give."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +69,11 @@ class ScanTask:
 
     @property
     def kept_name(self) -> str:
-        """Where bytes are kept of an archive that can only be read from the front."""
-        return f"{folder_of(self.source)}/{self.bundle.name}.tar"
+        """Where bytes are kept of an archive that can only be read from the front.
+
+        A longer list has another file, so that no list ever tells of other bytes than its own.
+        """
+        return f"{folder_of(self.source)}/{self.bundle.name}-{self.num_keep}.tar"
 
 
 def folder_of(source: str) -> str:
@@ -115,24 +123,32 @@ def read_scan(task: ScanTask, out: Place) -> BundleScan | None:
         return None
     if scan.num_keep < task.num_keep and not scan.exhausted:
         return None
-    own = any(_is_kept(item.image, task) for item in scan.candidates)
-    if own and task.files_needed and out.stat(task.kept_name) is None:
+    if task.files_needed and (kept := _kept_by(scan, task)) and out.stat(kept) is None:
         return None
     return relocated(scan, task, out)
 
 
-def _is_kept(ref: FileRef, task: ScanTask) -> bool:
-    """Whether a file lies among the kept bytes, wherever these were when it was listed."""
-    return ref.how == "range" and PurePosixPath(ref.container).match(task.kept_name)
+def _kept_by(scan: BundleScan, task: ScanTask) -> str | None:
+    """Where the bytes are kept that a list tells of; None if it needs none."""
+    names = (_kept_name(item.image, task) for item in scan.candidates)
+    return next((name for name in names if name is not None), None)
+
+
+def _kept_name(ref: FileRef, task: ScanTask) -> str | None:
+    """Where among the kept bytes a file lies, wherever these were when it was listed."""
+    path = PurePosixPath(ref.container)
+    inside = path.parent.match(folder_of(task.source)) and path.suffix == ".tar"
+    return f"{folder_of(task.source)}/{path.name}" if inside and ref.how == "range" else None
 
 
 def relocated(scan: BundleScan, task: ScanTask, out: Place) -> BundleScan:
     """The list with the places of files as they are now: folders may be mounted elsewhere."""
-    kept, here = out.reference(task.kept_name), task.bundle.containers[0]
+    here = task.bundle.containers[0]
 
     def moved(ref: FileRef, path: str) -> FileRef:
-        if _is_kept(ref, task):
-            return replace(ref, container=kept)
+        kept = _kept_name(ref, task)
+        if kept is not None:
+            return replace(ref, container=out.reference(kept))
         if task.bundle.kind == "archive":
             return replace(ref, container=here)
         return replace(ref, container=Place.of(here).reference(path.rpartition("/")[2]))
@@ -149,18 +165,26 @@ class Sampler:
 
     Args:
         request: what the recipe asks for.
+        recipe: the recipe.
         data_root: folder or URL below which the archives lie.
         out: the data set's folder, which keeps the lists.
         index: where lists of all members are kept for other builds, or None.
     """
 
     def __init__(
-        self, request: SampleRequest, data_root: Path | str, out: Place, index: Place | None
+        self,
+        request: SampleRequest,
+        recipe: Recipe,
+        data_root: Path | str,
+        out: Place,
+        index: Place | None,
     ) -> None:
         self.request = request
+        self._recipe = recipe
         self._out = out
         self._index = index
         self._passing: dict[int, Problem] = {}
+        self._lists: dict[str, BundleScan] = {}
         self.bundles = find_bundles(data_root)
         if not self.bundles:
             raise _missing(request, data_root)
@@ -189,59 +213,73 @@ class Sampler:
         plural = "" if len(todo) == 1 else "s"
         what = f"choosing from {len(todo):,} archive{plural} of {self.request.source}"
         told.start(what, sum(task.bundle.size for task in todo), "MiB")
+        for task in todo:
+            self._lists.pop(task.bundle.name, None)
         engine.run(work, todo, reporter=told, out=self._out.shown)
         told.finish()
 
-    def look_again(self) -> None:
-        """Forgets lists that lack what a disk would not give in an earlier run. It may, now."""
-        for task in self.tasks.values():
-            scan = read_scan(task, self._out)
-            if scan is None:
-                continue
-            told = [*scan.damage, *(item.message for item in scan.passed_over)]
-            if any(_DISK_FAILURE.search(line) for line in told):
-                self._out.remove(task.name)
-
-    def missing(self) -> list[ScanTask]:
-        """Archives whose lists are not there."""
-        return [task for task in self.tasks.values() if read_scan(task, self._out) is None]
+    def missing(self, among: Iterable[ScanTask] | None = None) -> list[ScanTask]:
+        """Archives, of some or of all, whose lists are not there."""
+        tasks = list(self.tasks.values() if among is None else among)
+        self._read_lists(tasks)
+        return [task for task in tasks if task.bundle.name not in self._lists]
 
     def draw(self, engine: Engine, reporter: Reporter) -> Drawn:
         """The sample by what is known so far; archives that listed too little list more."""
         while True:
-            found = {name: read_scan(task, self._out) for name, task in self.tasks.items()}
-            todo = [self.tasks[name] for name, scan in found.items() if scan is None]
+            todo = self.missing()
             if not todo:
-                scans = [scan for scan in found.values() if scan is not None]
-                drawn = draw(self.request, scans, self._damage())
+                drawn = draw(self.request, self._lists.values(), self._damage())
                 todo = [self._with_more(scan) for scan in drawn.lacking()]
                 if not todo:
                     return drawn
             self.scan(todo, engine, reporter)
+            lost = self.missing(todo)
+            if lost:
+                raise InterruptedBuildError(
+                    f"the list of {lost[0].bundle.name} was made and is not there",
+                    where=self._out.shown,
+                    expected="an --out that all workers and this machine see: a shared folder or "
+                    "a URL",
+                    do="choose such an --out",
+                )
+
+    def _read_lists(self, tasks: Iterable[ScanTask]) -> None:
+        """Reads lists that are there; each is read once."""
+        unread = [task for task in tasks if task.bundle.name not in self._lists]
+
+        def read(task: ScanTask, tick: Tick, should_stop: ShouldStop) -> BundleScan | None:
+            return read_scan(task, self._out)
+
+        at_once = 1 if self._out.local is not None else AT_ONCE
+        found = in_threads(read, unread, workers=at_once, reporter=Silent())
+        for task, scan in zip(unread, found, strict=True):
+            if scan is not None:
+                self._lists[task.bundle.name] = scan
 
     def _with_more(self, scan: BundleScan) -> ScanTask:
         more = replace(self.tasks[scan.bundle], num_keep=2 * scan.num_keep)
         self.tasks[scan.bundle] = more
+        self._lists.pop(scan.bundle, None)
         return more
 
     def with_files(self, tasks: Sequence[ShardTask], engine: Engine, reporter: Reporter) -> None:
         """Sees that the bytes which shards need of archives without random access are there."""
         needed = {item.image.container for task in tasks for item in task.items}
         todo = []
-        for task in self.tasks.values():
-            if self._out.reference(task.kept_name) in needed:
-                with_files = replace(task, files_needed=True)
-                if read_scan(with_files, self._out) is None:
-                    self._out.remove(task.name)
-                    todo.append(with_files)
+        for name, scan in self._lists.items():
+            kept = _kept_by(scan, self.tasks[name])
+            if kept and self._out.reference(kept) in needed and self._out.stat(kept) is None:
+                # As many as before, neither more nor fewer: the plan has the places of that list.
+                again = replace(self.tasks[name], num_keep=scan.num_keep, files_needed=True)
+                todo.append(again)
         if todo:
             self.scan(todo, engine, reporter)
 
     def forget_files(self) -> None:
         """Removes the bytes that were kept: the shards have what they need of them."""
-        ours = {task.kept_name for task in self.tasks.values()}
         for name in self._out.names(folder_of(self.request.source)):
-            if name in ours:
+            if name.endswith(".tar"):
                 self._out.remove(name)
 
     def _damage(self) -> dict[int, Problem]:
@@ -249,7 +287,8 @@ class Sampler:
         data = self._out.read(f"{folder_of(self.request.source)}/{_DAMAGE_FILE}")
         stamps = {task.bundle.name: task.bundle.stamp for task in self.tasks.values()}
         try:
-            rows: list[dict[str, Any]] = [] if data is None else json.loads(data)
+            value: dict[str, Any] = {} if data is None else json.loads(data)
+            rows = value["pictures"] if value.get("under") == self._under else []
             return {
                 int(row["image_id"]): Problem.from_dict(row["problem"])
                 for row in rows
@@ -257,6 +296,14 @@ class Sampler:
             } | self._passing
         except (ValueError, TypeError, KeyError, AttributeError):
             return dict(self._passing)  # it will be found out again
+
+    @property
+    def _under(self) -> dict[str, Any]:
+        """Under what a picture was found to be damaged: other limits or decoders may take it."""
+        limits = [self._recipe.max_pixels, self._recipe.image_field]
+        choice = self.request.choice.to_dict()
+        versions = {"normalisation": NORMALISATION_VERSION, **codec_versions()}
+        return {"choice": choice, "limits": limits, "versions": versions}
 
     def add_damage(self, drawn: Drawn, found: Mapping[int, Problem], lasting: set[int]) -> None:
         """Keeps what was found out about pictures of the sample.
@@ -284,7 +331,8 @@ class Sampler:
             for image_id, problem in sorted(everything.items())
             if image_id in bundle_of and image_id not in self._passing
         ]
-        self._out.write(f"{folder_of(self.request.source)}/{_DAMAGE_FILE}", canonical_json(rows))
+        name = f"{folder_of(self.request.source)}/{_DAMAGE_FILE}"
+        self._out.write(name, canonical_json({"under": self._under, "pictures": rows}))
 
 
 def plan_sample(drawn: Drawn, pairing: Pairing, recipe: Recipe) -> list[ShardTask]:
@@ -305,8 +353,9 @@ def plan_sample(drawn: Drawn, pairing: Pairing, recipe: Recipe) -> list[ShardTas
 
 def _missing(request: SampleRequest, data_root: Path | str) -> MissingSourceError:
     known = request.set
+    shown = redact(data_root) if isinstance(data_root, str) else str(data_root)
     return MissingSourceError(
-        f"no archive of {request.source} is below the data root {str(data_root)!r}",
+        f"no archive of {request.source} is below the data root {shown!r}",
         where=f"{known.title}: {known.home}",
         expected=f"its archives as they are published (sa_000000.tar …, {known.num_archives:,} of "
         "them, any part of which will do with --subset), or the folders they unpack to",

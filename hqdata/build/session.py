@@ -10,17 +10,21 @@ from pathlib import Path
 from hqdata.build.draw import Drawn, newly_damaged
 from hqdata.build.engines import LocalEngine
 from hqdata.build.finish import Where, finish
-from hqdata.build.folder import refuse_to_shrink, remove_shards, stale_shards
+from hqdata.build.folder import (
+    refuse_another_sample,
+    refuse_to_shrink,
+    remove_shards,
+    stale_shards,
+)
 from hqdata.build.inputs import Paired, find_pairs
 from hqdata.build.options import BuildOptions, BuildResult, PartResult
 from hqdata.build.plan import ShardTask, plan
 from hqdata.build.removal import leave_out, tell_what_returns
 from hqdata.build.sampled import Sampler, plan_sample
-from hqdata.build.spool import Spool
+from hqdata.build.spool import Spool, told_size
 from hqdata.build.work import (
-    READ_FAILURE,
     check_task,
-    read_sidecar,
+    read_sidecars,
     sidecar_name,
     write_task,
 )
@@ -80,18 +84,13 @@ class Session:
         paired, samplers = self._inputs()
         if only_finish:
             self._refuse_unchosen(samplers)
-        else:
-            for sampler in samplers:
-                sampler.look_again()
         current = self._plan(paired, samplers)
         while self._found_damage(current, samplers, lasting_only=True):
             current = self._plan(paired, samplers)  # by what an earlier run found out
         told: set[str] = set()
         self._tell_of_samples(current, told)
         tell_what_returns(self._out, current.pairings, self._tell)
-        wanted = {task.path for task in current.tasks}
-        stale = stale_shards(self._out, wanted, current.pairings, prune=self._options.prune)
-        refuse_to_shrink(self._out, current.pairings, prune=self._options.prune)
+        stale = self._stale(current)
         kept = self._kept(current.tasks)
         if only_finish:
             self._refuse_unwritten(current.tasks)
@@ -102,7 +101,9 @@ class Session:
             current = self._plan(paired, samplers)
             self._tell_of_samples(current, told)
             changed = [t for t in current.tasks if before.get(t.path) != t.fingerprint()]
-            self._tell(f"{len(changed):,} shards are written anew, with pictures for damaged ones")
+            plural = "shard is" if len(changed) == 1 else "shards are"
+            told_of = f"{len(changed):,} {plural} written anew, with pictures for damaged ones"
+            self._tell(told_of)
             self._write(changed, samplers)
             written |= {task.path for task in changed}
         if stale:
@@ -134,6 +135,7 @@ class Session:
         if stage == "choose" or waiting:
             return PartResult(num_scanned, 0, 0, waiting)
         current = self._plan(paired, samplers)
+        self._stale(current)  # refuses what a whole build does; finish removes them
         # Dealt out by cost, so that all parts take about as long.
         ordered = sorted(current.tasks, key=lambda task: (-task.num_source_bytes, task.path))
         own = ordered[index - 1 :: count]
@@ -142,24 +144,33 @@ class Session:
         self._write(missing, samplers)
         return PartResult(num_scanned, len(missing), len(kept), 0)
 
+    def _stale(self, current: _Plan) -> list[str]:
+        """Shards of earlier builds that will go; refuses to take what is there for less."""
+        wanted = {task.path for task in current.tasks}
+        prune = self._options.prune
+        stale = stale_shards(self._out, wanted, current.pairings, prune=prune)
+        refuse_to_shrink(self._out, current.pairings, prune=prune)
+        return stale
+
     def _choose_part(self, sampler: Sampler, index: int, count: int) -> int:
         by_size = sorted(sampler.tasks.values(), key=lambda t: (-t.bundle.size, t.bundle.name))
-        own = {task.name for task in by_size[index - 1 :: count]}
-        todo = [task for task in sampler.missing() if task.name in own]
+        todo = sampler.missing(by_size[index - 1 :: count])
         if todo:
             sampler.scan(todo, self._engine, self._reporter)
         return len(todo)
 
     def _inputs(self) -> tuple[Paired, list[Sampler]]:
+        # Before any archive is looked through: that may take hours.
+        refuse_another_sample(self._out, self._resolved.samples, prune=self._options.prune)
         paired = find_pairs(self._resolved, self._root, self._options.use, self._tell)
         index = None if self._options.index is None else Place.of(self._options.index)
         samplers = [
-            Sampler(request, self._root, self._out, index) for request in self._resolved.samples
+            Sampler(request, self._resolved.recipe, self._root, self._out, index)
+            for request in self._resolved.samples
         ]
         for sampler in samplers:
-            count = len(sampler.bundles)
-            size = _told_size(sampler.num_bytes)
-            self._tell(f"{sampler.where[0]}: {count:,} archive{'s' * (count != 1)}, {size}")
+            count = _counted(len(sampler.bundles), "archive")
+            self._tell(f"{sampler.where[0]}: {count}, {told_size(sampler.num_bytes)}")
         return paired, samplers
 
     def _plan(self, paired: Paired, samplers: list[Sampler]) -> _Plan:
@@ -185,6 +196,8 @@ class Session:
                     f"{item.source}: {len(item.twice):,} pictures lie in two archives, e.g. "
                     f"{item.twice[0]}; the first by name is read"
                 )
+            if (short := item.shortage_line()) is not None:
+                lines.append(f"{item.source}: {short}")
             for line in lines:
                 if line not in told:
                     self._tell(line)
@@ -215,7 +228,7 @@ class Session:
         self._spool.warn_of_room(_num_bytes(tasks))
         reporter = InMebibytes(self._reporter)
         num_samples = sum(len(task.items) for task in tasks)
-        what = f"building {len(tasks)} shards of {num_samples:,} pictures"
+        what = f"building {_counted(len(tasks), 'shard')} of {num_samples:,} pictures"
         reporter.start(what, _num_bytes(tasks), "MiB")
         ready = self._spool.readable(_costly_first(tasks), one_machine=self._engine.one_machine)
         work = partial(write_task, out=self._out)
@@ -231,18 +244,20 @@ class Session:
         """
         found_any = False
         for item, sampler in zip(current.drawn, samplers, strict=True):
+            own = [t for t in current.tasks if (t.source, t.split) == item.where]
+            sidecars = read_sidecars(self._out, own)
             problems: list[Problem] = []
-            for task in current.tasks:
-                if (task.source, task.split) == item.where:
-                    sidecar = read_sidecar(self._out, task.path)
-                    if sidecar is not None and sidecar.fingerprint == task.fingerprint():
-                        problems += sidecar.problems
-            passing = {p for p in problems if p.message.startswith(READ_FAILURE)}
+            passing: set[str] = set()
+            for task in own:
+                sidecar = sidecars[task.path]
+                if sidecar is not None and sidecar.fingerprint == task.fingerprint():
+                    problems += sidecar.problems
+                    passing |= set(sidecar.passing)
             if lasting_only:
-                problems = [p for p in problems if p not in passing]
+                problems = [p for p in problems if p.image not in passing]
             found = newly_damaged(problems, item)
             if found:
-                lasting = {i for i, problem in found.items() if problem not in passing}
+                lasting = {i for i, problem in found.items() if problem.image not in passing}
                 sampler.add_damage(item, found, lasting)
                 found_any = True
         return found_any
@@ -258,7 +273,8 @@ class Session:
             )
 
     def _refuse_unwritten(self, tasks: list[ShardTask]) -> None:
-        missing = [task.path for task in tasks if read_sidecar(self._out, task.path) is None]
+        found = read_sidecars(self._out, tasks)
+        missing = [task.path for task in tasks if found[task.path] is None]
         if missing:
             raise InterruptedBuildError(
                 f"{len(missing):,} of {len(tasks):,} shards are not written, e.g. {missing[0]}",
@@ -268,9 +284,8 @@ class Session:
             )
 
 
-def _told_size(num_bytes: int) -> str:
-    unit, factor = ("GiB", 2**30) if num_bytes >= 2**30 else ("MiB", 2**20)
-    return f"{num_bytes / factor:,.1f} {unit}"
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
 def _costly_first(tasks: list[ShardTask]) -> list[ShardTask]:

@@ -74,13 +74,19 @@ class Spool:
         free = shutil.disk_usage(self._out.local).free
         if num_bytes > free:
             self._tell(
-                f"warning: about {num_bytes / 2**30:.1f} GiB will be written, "
-                f"{free / 2**30:.1f} GiB are free in {self._out.local}"
+                f"warning: about {told_size(num_bytes)} will be written, "
+                f"{told_size(free)} are free in {self._out.local}"
             )
 
     @staticmethod
     def _source(archive: str) -> Path | str:
         return archive if "://" in archive else Path(archive)
+
+
+def told_size(num_bytes: int) -> str:
+    """A number of bytes in MiB or GiB."""
+    unit, factor = ("GiB", 2**30) if num_bytes >= 2**30 else ("MiB", 2**20)
+    return f"{num_bytes / factor:,.1f} {unit}"
 
 
 def remove_left_over(out: Path) -> None:

@@ -17,10 +17,12 @@ from hqdata.files import no_room
 from hqdata.normalise import ProblemError, normalise
 from hqdata.places import Place
 from hqdata.problems import Problem, ProblemKind
+from hqdata.progress import Silent
 from hqdata.sample import Sample, canonical_json
 from hqdata.shards.names import STATE_DIR, Row
 from hqdata.shards.writer import Placed, ShardWriter
 from hqdata.storage import MAX_FILE_BYTES, DamagedFileError, FileReader, FileRef
+from hqdata.threads import ShouldStop, Tick, in_threads
 
 
 class StoppedError(Exception):
@@ -38,6 +40,7 @@ class Sidecar:
         problems: pairs of the task that are not in it.
         token: what a storage behind a URL goes by to tell whether the shard was changed; empty for
             a folder of this machine, where its digest is taken again.
+        passing: upstream images of the problems that may be none another time.
     """
 
     fingerprint: str
@@ -46,6 +49,7 @@ class Sidecar:
     rows: tuple[Row, ...]
     problems: tuple[Problem, ...]
     token: str = ""
+    passing: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
         """The SHA-256 of the rest on a line of its own, then canonical JSON."""
@@ -57,6 +61,7 @@ class Sidecar:
                 "rows": list(self.rows),
                 "problems": [problem.to_dict() for problem in self.problems],
                 **({"token": self.token} if self.token else {}),
+                **({"passing": list(self.passing)} if self.passing else {}),
             }
         )
         return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
@@ -76,6 +81,7 @@ class Sidecar:
                 rows=tuple(value["rows"]),
                 problems=tuple(Problem.from_dict(row) for row in value["problems"]),
                 token=value.get("token", ""),
+                passing=tuple(value.get("passing", ())),
             )
         except (ValueError, KeyError, TypeError):
             return None
@@ -95,6 +101,21 @@ def read_sidecar(out: Place, shard: str) -> Sidecar | None:
     """The sidecar of a shard; None if there is none or it is not one of ours."""
     data = out.read(sidecar_name(shard))
     return None if data is None else Sidecar.parse(data)
+
+
+AT_ONCE = 16
+"""Small files that are fetched at once from a storage behind a URL."""
+
+
+def read_sidecars(out: Place, tasks: Sequence[ShardTask]) -> dict[str, Sidecar | None]:
+    """The sidecars of some shards, by the shard's path."""
+
+    def read(task: ShardTask, tick: Tick, should_stop: ShouldStop) -> Sidecar | None:
+        return read_sidecar(out, task.path)
+
+    at_once = 1 if out.local is not None else AT_ONCE
+    found = in_threads(read, tasks, workers=at_once, reporter=Silent())
+    return {task.path: sidecar for task, sidecar in zip(tasks, found, strict=True)}
 
 
 def is_current(task: ShardTask, out: Place) -> bool:
@@ -148,6 +169,7 @@ def write_shard(
     """
     rows: list[Row] = []
     problems: list[Problem] = []
+    passing: list[str] = []
     beside = sidecar_name(task.path)
     place = Path(task.path) if out.local is None else out.local / task.path
     try:
@@ -164,13 +186,21 @@ def write_shard(
                 outcome = make_sample(item, task, files)
                 if isinstance(outcome, Problem):
                     problems.append(outcome)
+                    if isinstance(files, ProblemError) and files.passing:
+                        passing.append(outcome.image)
                 else:
                     rows.append(_row(outcome, task.path, writer.add(outcome)))
                 on_sample(item.image.size + item.mask.size)
             sha256, num_bytes = writer.close()
         token = "" if out.local is not None else _token(out, task.path, num_bytes)
         sidecar = Sidecar(
-            task.fingerprint(), sha256, num_bytes, tuple(rows), tuple(problems), token
+            task.fingerprint(),
+            sha256,
+            num_bytes,
+            tuple(rows),
+            tuple(problems),
+            token,
+            tuple(passing),
         )
         out.write(beside, sidecar.to_bytes())
     except OSError as error:
@@ -243,12 +273,6 @@ def make_sample(item: Item, task: ShardTask, files: Files | ProblemError) -> Sam
         )
 
 
-READ_FAILURE = "the file cannot be read"
-"""Begins the message of a file that a disk would not give. It may the next time, so nothing that
-lasts is concluded from it; what bytes that were read are worth will not change.
-"""
-
-
 def _read(ref: FileRef, reader: FileReader, unreadable: ProblemKind) -> bytes:
     if ref.size > MAX_FILE_BYTES:
         raise ProblemError(
@@ -258,7 +282,7 @@ def _read(ref: FileRef, reader: FileReader, unreadable: ProblemKind) -> bytes:
     try:
         return reader.read(ref)
     except DamagedFileError as error:
-        raise ProblemError(unreadable, f"the file {error}") from error
+        raise ProblemError(unreadable, f"the file {error}", passing=error.passing) from error
 
 
 def _row(sample: Sample, shard: str, placed: Placed) -> Row:

@@ -15,7 +15,7 @@ from hqdata import rle
 from hqdata.rle import RleError
 from hqdata.sampling import Choice, mask_hash
 
-MAX_NOTES_BYTES = 64 * 2**20
+MAX_NOTES_BYTES = 16 * 2**20
 """Largest json that is read; upstream's have some hundred kilobytes."""
 
 MAX_ANNOTATIONS = 100_000

@@ -228,6 +228,7 @@ def _walk(origin: Origin) -> list[tuple[str, Stat]]:
 
 def _remote(root: str) -> Iterator[Bundle]:
     origin = Origin(root)
+    origin.reference("")  # refuses URLs with secrets: each archive's URL is written down
     left_out: set[str] = set()
     folders: dict[str, list[Entry]] = {}
     archives: list[tuple[str, Stat]] = []

@@ -90,7 +90,7 @@ def _scan_folder(task: Task, *, is_remote: bool) -> BundleScan:
         for entry in entries:
             listing.add(Member(entry.name, 0, entry.size), entry.stamp)
     except OSError as error:
-        listing.damage.append(f"it cannot be read: {error.strerror}")
+        raise task.unreadable(str(error.strerror)) from error
     return choose_in_place(task, listing)
 
 
@@ -100,8 +100,7 @@ def _scan_local(task: Task, kept: Place | None, kept_name: str, index: Place | N
     try:
         handle = os.open(path, os.O_RDONLY)
     except OSError as error:
-        listing.damage.append(f"it cannot be read: {error.strerror}")
-        return choose_in_place(task, listing)
+        raise task.unreadable(str(error.strerror)) from error
     try:
         check_local(task, handle)
         if os.pread(handle, 2, 0) == GZIP_MAGIC:
@@ -112,17 +111,17 @@ def _scan_local(task: Task, kept: Place | None, kept_name: str, index: Place | N
                 kept,
                 kept_name,
             )
-        is_walked = _hop(task, handle, listing)
+        _hop(task, handle, listing)
         check_local(task, handle)
     finally:
         os.close(handle)
-    if index is not None and is_walked:
+    if index is not None:
         write_index(index, task.bundle, listing)
     return choose_in_place(task, listing)
 
 
-def _hop(task: Task, handle: int, listing: Listing) -> bool:
-    """Lists an archive; returns whether a second try would list the same."""
+def _hop(task: Task, handle: int, listing: Listing) -> None:
+    """Lists an archive."""
     if hasattr(os, "posix_fadvise"):
         # Else the system reads on after each header, and most of the archive with it.
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_RANDOM)
@@ -137,8 +136,6 @@ def _hop(task: Task, handle: int, listing: Listing) -> bool:
         listing.damage.append(damage_of(error, listing))
     except OSError as error:
         after = f"after {listing.num_members:,} members"
-        listing.damage.append(f"it cannot be read {after}: {error.strerror}")
-        return False
+        raise task.unreadable(f"{after}: {error.strerror}") from error
     finally:
         task.num_bytes_read += source.num_bytes
-    return True

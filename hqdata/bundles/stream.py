@@ -13,6 +13,7 @@ from hqdata.bundles.task import Task
 from hqdata.bundles.walk import NoTarError, TruncatedTarError
 from hqdata.errors import InterruptedBuildError
 from hqdata.places import PATIENCE
+from hqdata.remote.failures import NotThereError
 from hqdata.remote.origin import reader_of
 from hqdata.remote.retry import PassingError, ShortReadError
 
@@ -90,7 +91,7 @@ def local_chunks(task: Task, handle: int) -> Iterator[bytes]:
     """The bytes of an open file of this machine.
 
     Raises:
-        TruncatedTarError: it cannot be read on.
+        InterruptedBuildError: it cannot be read on.
     """
     at = 0
     while True:
@@ -98,7 +99,7 @@ def local_chunks(task: Task, handle: int) -> Iterator[bytes]:
         try:
             chunk = os.pread(handle, _READ_BYTES, at)
         except OSError as error:
-            raise TruncatedTarError(f"it cannot be read on: {error.strerror}") from error
+            raise task.unreadable(f"after {at:,} bytes: {error.strerror}") from error
         if not chunk:
             return
         at += len(chunk)
@@ -128,7 +129,9 @@ def remote_chunks(task: Task) -> Iterator[bytes]:
                 task.check()
             if at < task.bundle.size:
                 raise ShortReadError(f"only {at:,} of {task.bundle.size:,} bytes came")
-        except PassingError as error:  # noqa: PERF203  # this is what the loop is for
+        except NotThereError as error:  # noqa: PERF203  # this is what the loop is for
+            raise task.unreadable(error.what) from None
+        except PassingError as error:
             tries += 1
             if tries >= min(retry.max_tries, error.max_tries or retry.max_tries):
                 if isinstance(error, ShortReadError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from hqdata.bundles.find import Bundle
 from hqdata.bundles.records import BundleScan, Candidate, ScanStoppedError
 from hqdata.bundles.walk import NoTarError, TruncatedTarError
 from hqdata.errors import InterruptedBuildError
+from hqdata.remote.failures import redact
 from hqdata.sampling import Choice
 from hqdata.storage import DamagedFileError, FileReader, FileRef
 
@@ -75,6 +77,8 @@ class Task:
             try:
                 data = reader.read(self.reference(listing.notes[image_id]))
             except DamagedFileError as error:
+                if error.passing:
+                    raise self.unreadable(f"the json of picture {image_id} {error}") from error
                 raise NotesError("unreadable_mask", f"the json {error}") from error
             self.num_bytes_read += len(data)
             return self.masks_in(data, image_id)
@@ -103,6 +107,18 @@ class Task:
             num_bytes_read=self.num_bytes_read,
         )
 
+    def unreadable(self, why: str) -> InterruptedBuildError:
+        """What to raise when a disk or a storage does not give what is in the bundle.
+
+        It is not passed over: the sample would be another, and nobody could see that it is.
+        """
+        return InterruptedBuildError(
+            f"{self.bundle.where} cannot be read by {platform.node()}: {why}",
+            where=redact(self.bundle.containers[0]),
+            do="look after the disk or the mount and run this again; to do without the archive, "
+            "move it away",
+        )
+
     def changed(self) -> InterruptedBuildError:
         """What to raise when the bundle is another than was found."""
         return InterruptedBuildError(
@@ -114,6 +130,8 @@ class Task:
 def damage_of(error: NoTarError, listing: Listing) -> str:
     """What went wrong with an archive, in words."""
     after = f"after {listing.num_members:,} members"
+    if isinstance(error, TruncatedTarError) and not listing.num_members:
+        return f"it is empty, no tar file, or cut short before its first member ({error})"
     if isinstance(error, TruncatedTarError):
         return f"it is cut short {after} ({error}); was its download complete?"
     if not listing.num_members:

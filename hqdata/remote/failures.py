@@ -17,6 +17,7 @@ _FOREIGN = (
     ("gcsfs.retry", "HttpError"),
     ("google.auth.exceptions", "GoogleAuthError"),
     ("httpx", "HTTPError"),
+    ("httpx2", "HTTPError"),
     ("azure.core.exceptions", "AzureError"),
 )
 """What the libraries below fsspec raise that is no OSError."""
@@ -86,6 +87,13 @@ def explain(error: BaseException, where: str) -> PassingError | HqdataError:
     told = f" (HTTP {status})" if status else ""
     if code in _PASSING_CODES:
         return PassingError(f"{code}{told}", wait=_asked(error))
+    if type(error).__name__ == "ParamValidationError":
+        # Its text has the URL, and all that is secret in it, in words of its own.
+        return UserError(
+            "the storage's library does not take this URL",
+            where=where,
+            expected="scheme://bucket/path, without user and password",
+        )
     if code == "NoSuchBucket":
         return UserError(
             f"there is no such bucket{told}", where=where, do="look for a mistyped URL, or make it"

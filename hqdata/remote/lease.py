@@ -65,6 +65,16 @@ class Lease:
         self._thread: threading.Thread | None = None
 
     @property
+    def holder(self) -> str:
+        """The id that this process holds the folder under."""
+        return self._id
+
+    def current_holder(self) -> str:
+        """The id that is written there; empty if there is none."""
+        found, _ = self._holder()
+        return str((found or {}).get("id", ""))
+
+    @property
     def is_lost(self) -> bool:
         """Whether another has taken over."""
         return self._lost.is_set()
@@ -109,13 +119,26 @@ class Lease:
 
     def _beat(self) -> None:
         while not self._given_back.wait(BEAT_SECONDS):
-            with suppress(HqdataError, PassingError):
-                holder, _ = self._once()
-                if holder is None or holder.get("id") != self._id:
-                    self._lost.set()
+            with suppress(HqdataError, PassingError):  # the next beat may get through
+                if not self._beat_once():
                     return
-                # Other bytes each time: a storage that knows files by their content shows a beat.
-                self._origin.write(self._beat_of(self._id), os.urandom(8))
+
+    def _beat_once(self) -> bool:
+        """Shows that this process lives; returns whether the folder is still its own."""
+        try:
+            holder, _ = self._once()
+            if holder is None or holder.get("id") != self._id:
+                self._lost.set()
+                return False
+            # Other bytes each time: a storage that knows files by their content shows a beat.
+            self._origin.write(self._beat_of(self._id), os.urandom(8))
+        except (HqdataError, PassingError):
+            raise
+        except Exception:
+            # Whatever a storage's library comes up with: without beats the folder is not ours.
+            self._lost.set()
+            raise
+        return True
 
     def _beat_of(self, holder: str) -> str:
         """The file that shows that a holder lives; named as an unfinished one, never listed."""

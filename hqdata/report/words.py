@@ -75,7 +75,7 @@ def drawn(item: SampleInfo) -> str:
     )
     last = f", the last of them {item.last_hash}" if item.last_hash else ""
     parts = [
-        f"{item.images:,} of the {item.images_seen:,} images in {item.archives:,} of "
+        f"{item.drawn:,} of the {item.images_seen:,} images in {item.archives:,} of "
         f"{item.archives_expected:,} archives, {masks}: those whose numbers have the smallest "
         f"keyed hash (seed {item.seed}{last})."
     ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+import tempfile
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,26 +19,26 @@ from hqdata.fingerprint import fingerprint_versions, global_hash, hamming
 from hqdata.masks import Gray, measure
 from hqdata.parallel import run_tasks
 from hqdata.pictures import Pixels, pixel_digest
-from hqdata.problems import read_jsonl
+from hqdata.places import Place
 from hqdata.progress import InMebibytes, Reporter, Silent
 from hqdata.sample import Record
+from hqdata.shards.check_manifest import Damage, check_folder, check_manifest
 from hqdata.shards.dataset import (
     Dataset,
     DatasetInfo,
     ShardInfo,
-    dataset_digest,
     read_info,
-    timm_bytes,
 )
+from hqdata.shards.manifest_here import manifest_here
 from hqdata.shards.names import (
-    PROBLEMS_FILE,
     SAMPLES_FILE,
-    TIMM_FILE,
     Row,
 )
 from hqdata.shards.reader import RawMember, ShardError, ShardReader
 from hqdata.shards.writer import MASK_EXT, RECORD_EXT
 from hqdata.threads import in_threads
+
+__all__ = ["CheckResult", "Damage", "check", "check_shard"]
 
 MAX_HASH_BITS = 8
 """By how much a fingerprint may differ from the stored one: libraries of other versions round
@@ -46,21 +47,6 @@ otherwise.
 
 MIN_QUALITY = 50
 """PDQ quality below which there is so little to see that rounding alone decides the hash."""
-
-
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """One thing that is not as the manifest says.
-
-    Attributes:
-        path: file below the data set's folder.
-        key: the sample concerned, or "".
-        message: what was found and what should be there.
-    """
-
-    path: str
-    key: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +75,16 @@ class _Task:
 
 
 def check(
-    root: Path, *, quick: bool = False, workers: int = 1, reporter: Reporter | None = None
+    where: Path | str,
+    *,
+    quick: bool = False,
+    workers: int = 1,
+    reporter: Reporter | None = None,
 ) -> CheckResult:
     """Re-reads a data set.
 
     Args:
-        root: its folder.
+        where: its folder, or a URL: shards are then downloaded, one a worker at a time.
         quick: digests, sizes and counts only; otherwise every member is parsed, every picture
             decoded and every figure measured again.
         workers: number of processes.
@@ -103,7 +93,14 @@ def check(
     Raises:
         DatasetError: no finished data set, or a manifest that cannot be read.
     """
-    reporter = reporter or Silent()
+    with manifest_here(where) as (root, place):
+        return _check(root, place, quick=quick, workers=workers, reporter=reporter or Silent())
+
+
+def _check(
+    root: Path, place: Place | None, *, quick: bool, workers: int, reporter: Reporter
+) -> CheckResult:
+    """`root` has the manifest; the shards are there, too, or in `place`."""
     info = read_info(root)
     damages: list[Damage] = []
     try:
@@ -123,8 +120,8 @@ def check(
         damages.append(Damage(SAMPLES_FILE, "", error.what))
         rows, quick = [], True
     else:
-        damages += _check_manifest(info, rows)
-    damages += _check_folder(root, info)
+        damages += check_manifest(info, rows)
+    damages += check_folder(root, place or Place.of(root), info)
     by_shard: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_shard[row["shard"]].append(row)
@@ -136,7 +133,7 @@ def check(
     total = sum(shard.num_bytes for shard in info.shards)
     reporter = InMebibytes(reporter)
     reporter.start("checking digests" if quick else "checking", total, "MiB")
-    work = partial(_work, root=root)
+    work = partial(_work, root=root, place=place)
     if quick:  # hashing needs no process of its own: it leaves the interpreter to others
         results = in_threads(
             lambda task, tick, stop: work(task, tick=tick, should_stop=stop),
@@ -159,76 +156,37 @@ def check(
 
 
 def _work(
-    task: _Task, *, root: Path, tick: Callable[[int], None], should_stop: Callable[[], bool]
+    task: _Task,
+    *,
+    root: Path,
+    place: Place | None,
+    tick: Callable[[int], None],
+    should_stop: Callable[[], bool],
 ) -> list[Damage]:
     found: list[Damage] = []
     if not should_stop():
-        found = check_shard(
-            root, task.shard, task.rows, quick=task.quick, same_hashes=task.same_hashes
+        look = partial(
+            check_shard,
+            shard=task.shard,
+            rows=task.rows,
+            quick=task.quick,
+            same_hashes=task.same_hashes,
         )
+        found = look(root) if place is None else _there(task.shard, place, look)
     tick(task.shard.num_bytes)
     return found
 
 
-def _check_manifest(info: DatasetInfo, rows: list[Row]) -> list[Damage]:
-    """Whether `dataset.json` and `samples.parquet` say the same."""
-    damages = []
-
-    def differ(what: str, in_json: object, in_table: object) -> None:
-        if in_json != in_table:
-            damages.append(
-                Damage("dataset.json", "", f"{what}: {in_json} here, {in_table} in {SAMPLES_FILE}")
-            )
-
-    differ("number of samples", info.num_samples, len(rows))
-    built = {
-        (source, split): counts.built
-        for source, splits in info.sources.items()
-        for split, counts in splits.items()
-        if counts.built
-    }
-    differ("samples by split", built, dict(Counter((r["source"], r["split"]) for r in rows)))
-    in_json = {shard.path: shard.num_samples for shard in info.shards if shard.num_samples}
-    differ("samples by shard", in_json, dict(Counter(row["shard"] for row in rows)))
-    if info.own_sha256() != info.manifest_sha256:
-        damages.append(Damage("dataset.json", "", "was changed after it was written"))
-    if dataset_digest(info.shards) != info.digest:
-        damages.append(Damage("dataset.json", "", "the digest is not that of its list of shards"))
-    for key, count in Counter(row["key"] for row in rows).items():
-        if count > 1:
-            damages.append(Damage(SAMPLES_FILE, key, f"the key stands there {count} times"))
-    return damages
-
-
-def _check_folder(root: Path, info: DatasetInfo) -> list[Damage]:
-    """Shards that the manifest does not know, and a problems file that does not fit."""
-    known = {shard.path for shard in info.shards}
-    damages = [
-        Damage(path.relative_to(root).as_posix(), "", "is no shard of this data set")
-        for path in sorted(root.glob("*/*.tar"))
-        if path.relative_to(root).as_posix() not in known
-    ]
-    damages += _check_timm_file(root, info)
-    try:
-        problems = read_jsonl(root / PROBLEMS_FILE)
-    except DatasetError as error:
-        return [*damages, Damage(PROBLEMS_FILE, "", error.what)]
-    if sha256_file(root / PROBLEMS_FILE) != info.problems_sha256:
-        damages.append(Damage(PROBLEMS_FILE, "", "its SHA-256 is not the one in dataset.json"))
-    if len(problems) != info.num_problems:
-        message = f"{len(problems)} problems here, {info.num_problems} in dataset.json"
-        damages.append(Damage(PROBLEMS_FILE, "", message))
-    return damages
-
-
-def _check_timm_file(root: Path, info: DatasetInfo) -> list[Damage]:
-    try:
-        actual = (root / TIMM_FILE).read_bytes()
-    except OSError as error:
-        return [Damage(TIMM_FILE, "", f"cannot be read: {error.strerror}")]
-    if actual != timm_bytes(info.shards):
-        return [Damage(TIMM_FILE, "", "does not say what dataset.json does")]
-    return []
+def _there(shard: ShardInfo, place: Place, look: Callable[[Path], list[Damage]]) -> list[Damage]:
+    """What is wrong with a shard behind a URL, which lies on this machine meanwhile."""
+    with tempfile.TemporaryDirectory(prefix="hqdata-check-") as folder:
+        path = Path(folder) / shard.path
+        path.parent.mkdir(parents=True)
+        try:
+            place.copy_to(shard.path, path)
+        except DatasetError as error:
+            return [Damage(shard.path, "", f"cannot be read: {error.what}")]
+        return look(Path(folder))
 
 
 def check_shard(

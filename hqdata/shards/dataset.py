@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hqdata.errors import DatasetError
+from hqdata.places import Place
 from hqdata.sample import SCHEMA_VERSION, canonical_json
 from hqdata.shards.names import DATASET_FILE, SAMPLES_FILE, STATE_DIR, Row
+from hqdata.storage import DamagedFileError, FileReader, FileRef
 from hqdata.yaml_files import explain
 
 SAMPLES_SCHEMA = pa.schema(
@@ -58,6 +61,10 @@ SAMPLES_SCHEMA = pa.schema(
     ],
     metadata={"hqdata_schema_version": str(SCHEMA_VERSION)},
 )
+
+
+_URL_AS_PATH = re.compile(r"^([a-z][a-z0-9+.-]{1,15}):/+", re.IGNORECASE)
+"""What becomes of `s3://…` where it is taken for a path."""
 
 
 class _Model(BaseModel):
@@ -129,6 +136,8 @@ class SampleInfo(_Model):
         last_hash: of the last picture by hash that was taken, 16 hexadecimal digits; "" for none.
         cluster: not all archives were seen: a sample of some clusters, not of the set.
         replaced: pictures that could not be used and whose places others took.
+        drawn: pictures that were taken.
+        filtered: pictures that the filters passed over before there were enough.
     """
 
     images: int = Field(ge=1)
@@ -144,6 +153,8 @@ class SampleInfo(_Model):
     last_hash: str = Field(pattern=r"^([0-9a-f]{16})?$")
     cluster: bool
     replaced: int = Field(ge=0)
+    drawn: int = Field(ge=0)
+    filtered: int = Field(ge=0)
 
 
 class DatasetInfo(_Model):
@@ -212,15 +223,21 @@ class Dataset:
         root: its folder.
         info: the content of `dataset.json`.
         samples: the table of `samples.parquet`, in shard order.
+        place: where the shards are, if they are not in `root`.
     """
 
     root: Path
     info: DatasetInfo
     samples: pa.Table
+    place: Place | None = None
 
     @classmethod
-    def open(cls, root: str | Path) -> Dataset:
+    def open(cls, root: str | Path, place: Place | None = None) -> Dataset:
         """Opens a data set folder; reads no picture.
+
+        Args:
+            root: the folder, or one that has the manifest alone.
+            place: where the shards are, if not there.
 
         Raises:
             DatasetError: no finished data set, another schema version, or a damaged manifest.
@@ -248,7 +265,7 @@ class Dataset:
                 f"{SAMPLES_FILE} names shards that {DATASET_FILE} has not, e.g. {min(unknown)!r}",
                 where=path,
             )
-        return cls(root, info, table)
+        return cls(root, info, table, place)
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -266,6 +283,8 @@ class Dataset:
         """
         path = self.root / row["shard"]
         size = int(row[f"{member}_size"])
+        if self.place is not None:
+            return self._read_there(self.place, row, member, size)
         try:
             handle = os.open(path, os.O_RDONLY)
         except OSError as error:
@@ -281,6 +300,15 @@ class Dataset:
                 do=f"see what else is damaged: hqdata check {self.root}",
             )
         return data
+
+    def _read_there(self, place: Place, row: Row, member: str, size: int) -> bytes:
+        container, offset = place.reference(row["shard"]), int(row[f"{member}_offset"])
+        try:
+            with FileReader() as reader:
+                return reader.read(FileRef(container, "range", offset, size, size, -1, ""))
+        except DamagedFileError as error:
+            where = f"{place.shown}/{row['shard']}"
+            raise DatasetError(f"the {member} of {row['key']!r} {error}", where=where) from error
 
 
 def read_info(root: Path) -> DatasetInfo:
@@ -330,6 +358,13 @@ def parse_info(data: bytes, path: Path | str) -> DatasetInfo:
 
 
 def _no_dataset(root: Path) -> DatasetError:
+    if _URL_AS_PATH.match(str(root)):
+        return DatasetError(
+            "this reads data sets in folders, not behind URLs",
+            where=_URL_AS_PATH.sub(r"\1://", str(root)),
+            expected="a folder; `hqdata build`, `check` and `stats` and the trainer take URLs",
+            do="copy it to a folder first, as its storage's own tools do",
+        )
     if not root.is_dir():
         return DatasetError(
             f"there is no folder {str(root)!r}",

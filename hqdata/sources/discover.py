@@ -13,6 +13,7 @@ from posixpath import commonpath
 
 from hqdata.catalogue.manifest import Archive, SetManifest
 from hqdata.catalogue.registry import find_set
+from hqdata.catalogue.sampled import find_sampled
 from hqdata.errors import AmbiguousSourceError, MissingSourceError, UserError, nearest
 from hqdata.problems import Problem, ProblemKind
 from hqdata.remote.origin import is_url, redact
@@ -305,6 +306,11 @@ def parse_use(values: Iterable[str], known: Iterable[str], root: Path | str) -> 
         if name not in names:
             with suppress(UserError):
                 name = find_set(name).short_name
+        if name not in names and find_sampled(name) is not None:
+            raise UserError(
+                f"--use {value}: archives of {name} are found by their names",
+                do="leave it out; where an archive is there twice, move one away",
+            )
         if name not in names:
             hint = nearest(name, names)
             raise UserError(f"--use {value}: no source {name!r} in this recipe{hint}")

@@ -8,12 +8,16 @@ import shutil
 import signal
 import subprocess
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
+from hqdata.build.engines import LocalEngine
 from hqdata.build.run import BuildOptions, BuildResult, build, build_part, check_part
 from hqdata.errors import (
     CancelledError,
@@ -22,6 +26,7 @@ from hqdata.errors import (
     MissingSourceError,
     UserError,
 )
+from hqdata.places import Place
 from hqdata.problems import ProblemKind
 from hqdata.recipe import Recipe, RecipeSource, SampleSettings
 from hqdata.resolve import ResolvedRecipe, resolve
@@ -29,7 +34,7 @@ from hqdata.sampling import image_hash
 from hqdata.shards.check import check
 from hqdata.shards.dataset import Dataset
 from support.builds import bytes_of, child_environment, command, hqdata
-from support.sa1b import dump, make_bundle, make_notes, tar_of
+from support.sa1b import dump, make_bundle, make_files, make_notes, make_picture, tar_of
 
 SEED = 7
 IMAGES = 60
@@ -262,6 +267,66 @@ class TestTheSameBytes:
         assert result.num_written == 1
         assert bytes_of(out) == reference
 
+    @pytest.mark.parametrize("times", [1, 2])
+    def test_after_shards_of_gzip_archives_were_lost_that_had_to_list_more(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+    ) -> None:
+        """The longer list has to be made again, not the one that the shares ask for."""
+        monkeypatch.setattr("hqdata.build.sampled.num_to_keep", lambda share: 2)
+        data = make_archives(tmp_path / "data", kinds="gggg", damage=DAMAGED)
+        out = tmp_path / "out"
+        build(recipe(), data, out)
+        before = bytes_of(out)
+        for _ in range(times):
+            for shard in out.glob("sa1b/*.tar"):
+                shard.unlink()
+            build(recipe(), data, out)
+            assert bytes_of(out) == before
+
+    def test_in_a_folder_whose_lists_of_gzip_archives_had_everything(self, tmp_path: Path) -> None:
+        """The larger sample goes by the same lists; what was kept for the smaller has gone."""
+        data = make_archives(tmp_path / "data", kinds="gg")
+        out = tmp_path / "out"
+        build(recipe(55), data, out)
+        build(recipe(75), data, out, BuildOptions(prune=True))
+        build(recipe(75), data, tmp_path / "fresh")
+        assert bytes_of(out) == bytes_of(tmp_path / "fresh")
+
+    @pytest.mark.parametrize(
+        "first",
+        [
+            {"images": 90},
+            {"images": 20},
+            {"seed": 1},
+            {"min_predicted_iou": 0.97},
+            {"masks": 2},
+        ],
+        ids=str,
+    )
+    def test_in_a_folder_that_had_another_sample(
+        self,
+        data: Path,
+        reference: dict[str, str],
+        tmp_path: Path,
+        first: dict[str, object],
+    ) -> None:
+        """Nothing of the old one stays, what it knew of damage included."""
+        out = tmp_path / "out"
+        build(recipe(**{"images": IMAGES, **first}), data, out)  # type: ignore[arg-type]
+        build(recipe(), data, out, BuildOptions(prune=True))
+        assert bytes_of(out) == reference
+
+    def test_in_a_folder_where_other_limits_held(
+        self, data: Path, reference: dict[str, str], tmp_path: Path
+    ) -> None:
+        """A picture that was too large is not too large for ever."""
+        out = tmp_path / "out"
+        strict = recipe()
+        strict = replace(strict, recipe=strict.recipe.model_copy(update={"max_pixels": 100}))
+        assert build(strict, data, out).info.num_samples == 0
+        build(recipe(), data, out, BuildOptions(prune=True))
+        assert bytes_of(out) == reference
+
     def test_from_folders_that_were_moved_meanwhile(
         self, data: Path, reference: dict[str, str], tmp_path: Path
     ) -> None:
@@ -281,11 +346,11 @@ class TestInterruptions:
     def test_killed_anywhere_and_run_again(
         self, data: Path, reference: dict[str, str], tmp_path: Path
     ) -> None:
-        """`kill -9` at moments from the start to the end."""
+        """`kill -9` while archives are listed, while shards are written, and near the end."""
         out, path = tmp_path / "out", tmp_path / "recipe.yaml"
         path.write_text(RECIPE, encoding="utf-8")
         words = ["build", "--recipe", path, "--data-root", data, "--out", out, "--subset"]
-        for wait in (0.9, 1.2, 1.5, 1.8):
+        for pattern, count in ((".hqdata/sampled/*/*", 1), ("sa1b/*.tar", 1), ("sa1b/*.tar", 6)):
             run = subprocess.Popen(
                 command(*words, "--workers", "2"),
                 stdout=subprocess.DEVNULL,
@@ -293,9 +358,12 @@ class TestInterruptions:
                 env=child_environment(),
                 start_new_session=True,
             )
-            time.sleep(wait)
+            while len(list(out.glob(pattern))) < count and run.poll() is None:
+                time.sleep(0.005)
+            assert run.poll() is None, "it was done before anybody could kill it"
             os.killpg(run.pid, signal.SIGKILL)
             run.wait()
+            assert not (out / "dataset.json").exists()
         done = hqdata(*words)
         assert done.returncode == 1, done.stderr  # it has problems: three pictures are damaged
         assert bytes_of(out) == reference
@@ -323,26 +391,30 @@ class TestInterruptions:
         build(recipe(), data, out)
         assert bytes_of(out) == reference
 
-    def test_an_archive_that_could_not_be_read_is_looked_at_again(
+    def test_an_archive_that_cannot_be_read_here_is_not_passed_over(
         self, data: Path, reference: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        """The sample would be another, and on another node it would not."""
         import hqdata.bundles.scan as module
 
         real = os.open
 
         def failing(path: object, *rest: int) -> int:
             if str(path).endswith("sa_000001.tar"):
-                raise OSError(5, "Input/output error")
+                raise OSError(116, "Stale file handle")
             return real(path, *rest)  # type: ignore[call-overload, no-any-return]
 
+        out = tmp_path / "out"
         monkeypatch.setattr(module.os, "open", failing)
-        lacking = build(recipe(), data, tmp_path / "out")
-        assert {p.image for p in lacking.problems if p.kind is ProblemKind.DAMAGED_ARCHIVE} == {
-            "sa_000001"
-        }
+        with pytest.raises(InterruptedBuildError, match="cannot be read by") as error:
+            build_part(recipe(), data, out, part=(1, 1), stage="choose")
+        assert "sa_000001.tar" in str(error.value)
+        assert "Stale file handle" in str(error.value)
+        with pytest.raises(InterruptedBuildError, match="archives have not listed"):
+            build(recipe(), data, out, only_finish=True)
         monkeypatch.undo()
-        build(recipe(), data, tmp_path / "out")
-        assert bytes_of(tmp_path / "out") == reference
+        build(recipe(), data, out)
+        assert bytes_of(out) == reference
 
     def test_ctrl_c_says_how_to_go_on(
         self, data: Path, reference: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -362,8 +434,6 @@ class TestInterruptions:
 
 def _size_of_a_chosen_picture(data: Path) -> int:
     """Bytes of a picture of the sample; no other file of the archives has as many."""
-    from support.sa1b import make_picture
-
     sizes = {i: len(make_picture(i)) for i in range(1, 4 * PER_ARCHIVE + 1)}
     found = [
         size
@@ -374,6 +444,25 @@ def _size_of_a_chosen_picture(data: Path) -> int:
 
 
 class TestMessages:
+    def test_workers_that_write_elsewhere(self, data: Path, tmp_path: Path) -> None:
+        """As on a cluster whose nodes have an --out of their own each."""
+
+        class Elsewhere(LocalEngine):
+            def run(self, work: Any, tasks: Any, **rest: Any) -> list[Any]:
+                there = partial(work.func, **{**work.keywords, "out": Place.of(tmp_path / "far")})
+                return LocalEngine.run(self, there, tasks, **rest)
+
+        with pytest.raises(InterruptedBuildError, match="was made and is not there") as error:
+            build(recipe(), data, tmp_path / "out", BuildOptions(engine=Elsewhere()))
+        assert "a shared folder or a URL" in str(error.value)
+
+    def test_a_damaged_picture_of_another_spelling(self, tmp_path: Path) -> None:
+        files = make_files(range(1, 5), num_masks=3, damage={2: "truncated"})
+        spelt = [(name.replace("sa_2", "Sa_2"), data) for name, data in files]
+        (tmp_path / "sa_000000.tar").write_bytes(tar_of(spelt))
+        result = build(recipe(3), tmp_path, tmp_path / "out")
+        assert result.info.num_samples == 3
+
     def test_no_archive_at_all(self, tmp_path: Path) -> None:
         (tmp_path / "data").mkdir()
         with pytest.raises(MissingSourceError, match="no archive of sa1b") as error:
@@ -411,14 +500,55 @@ class TestMessages:
         assert told.image == "sa_000002"
         assert result.info.num_samples == IMAGES
 
+    def test_filters_that_nothing_passes(self, data: Path, tmp_path: Path) -> None:
+        lines: list[str] = []
+        out = tmp_path / "out"
+        result = build(recipe(20, min_area_fraction=0.999), data, out, tell=lines.append)
+        assert result.info.num_samples == 0
+        (told,) = [p for p in result.problems if p.kind is ProblemKind.COUNT_MISMATCH]
+        assert "the recipe's filters passed over 159" in told.message
+        assert any("only 0 of the 20 pictures asked for" in line for line in lines)
+        assert result.info.sampled is not None
+        assert result.info.sampled["sa1b/train"].drawn == 0
+
+    def test_the_same_archive_under_two_names(self, tmp_path: Path) -> None:
+        data = make_archives(tmp_path / "data", kinds="tt")
+        shutil.copy(data / "sa_000000.tar", data / "sa_000099.tar")
+        result = build(recipe(200), data, tmp_path / "out")
+        (told,) = [p for p in result.problems if p.kind is ProblemKind.DUPLICATE_KEY]
+        assert told.image == "sa_000099"
+        assert "40 pictures" in told.message
+        assert result.info.sampled is not None
+        assert result.info.sampled["sa1b/train"].drawn == 2 * PER_ARCHIVE
+
+    @pytest.mark.parametrize("other", [{"seed": 1}, {"images": 70}, {"images": 50}], ids=str)
+    def test_another_sample_does_not_take_the_place_of_a_complete_one(
+        self, data: Path, tmp_path: Path, other: dict[str, object]
+    ) -> None:
+        out = tmp_path / "out"
+        build(recipe(), data, out)
+        before = bytes_of(out)
+        with pytest.raises(UserError, match="has another sample of sa1b/train") as error:
+            build(recipe(**{"images": IMAGES, **other}), data, out)  # type: ignore[arg-type]
+        assert next(iter(other)) in str(error.value)
+        for stage in ("choose", "write"):
+            with pytest.raises(UserError, match="has another sample"):
+                build_part(
+                    recipe(**{"images": IMAGES, **other}),  # type: ignore[arg-type]
+                    data,
+                    out,
+                    part=(1, 1),
+                    stage=stage,  # type: ignore[arg-type]
+                )
+        assert bytes_of(out) == before
+
     def test_a_picture_of_another_size_than_its_mask(self, tmp_path: Path) -> None:
         notes = make_notes(5, width=50, height=40, num_masks=3)
-        from support.sa1b import make_picture
-
         files = [("sa_5.jpg", make_picture(5)), ("sa_5.json", dump(notes))]
         (tmp_path / "sa_000000.tar").write_bytes(tar_of(files))
         result = build(recipe(1), tmp_path, tmp_path / "out")
-        assert {p.kind for p in result.problems} == {ProblemKind.SIZE_MISMATCH}
+        kinds = {p.kind for p in result.problems}
+        assert kinds == {ProblemKind.SIZE_MISMATCH, ProblemKind.COUNT_MISMATCH}
         assert result.info.num_samples == 0
 
     def test_finishing_before_all_parts_are_done(self, data: Path, tmp_path: Path) -> None:
@@ -437,8 +567,6 @@ class TestMessages:
             check_part(text)
 
     def test_parts_beside_a_whole_build(self, data: Path, tmp_path: Path) -> None:
-        from hqdata.places import Place
-
         out = tmp_path / "out"
         with (
             Place.of(out).claim(),

@@ -431,12 +431,12 @@ def test_pages_that_list_are_followed(web: Server, tmp_path: Path) -> None:
     (tmp_path / "d e" / "x.jpg").write_bytes(b"123")
     (tmp_path / "y.jpg").write_bytes(b"1")
     pages = {
-        "root/": b'<a href="../">up</a><a href="/root/d%20e/">d</a><a href="https://else/z">z</a>'
+        "base/": b'<a href="../">up</a><a href="/base/d%20e/">d</a><a href="https://else/z">z</a>'
         b'<a href="y.jpg">y</a><a href="?C=N">sort</a>',
-        "root/d%20e/": b'<a href="../">up</a><a href="x.jpg">x</a>',
+        "base/d%20e/": b'<a href="../">up</a><a href="x.jpg">x</a>',
     }
-    with _pages(pages, {"root/y.jpg": b"1", "root/d%20e/x.jpg": b"123"}) as url:
-        found = list(Origin(f"{url}/root").walk())
+    with _pages(pages, {"base/y.jpg": b"1", "base/d%20e/x.jpg": b"123"}) as url:
+        found = list(Origin(f"{url}/base").walk())
     assert [(name, stat.size) for name, stat in found] == [("d e/x.jpg", 3), ("y.jpg", 1)]
 
 

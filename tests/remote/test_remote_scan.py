@@ -300,9 +300,9 @@ def test_an_archive_that_vanishes_is_told(storage: S3Server) -> None:
 # --use
 
 
-@pytest.mark.parametrize("path", ["DIS5K.zip/DIS5K", "s3://bucket/root/DIS5K.zip/DIS5K/"])
+@pytest.mark.parametrize("path", ["DIS5K.zip/DIS5K", "s3://bucket/all/DIS5K.zip/DIS5K/"])
 def test_a_place_below_a_url_is_taken_as_it_is(path: str) -> None:
-    assert parse_use([f"dis={path}"], ["dis"], "s3://bucket/root/") == {"dis": "DIS5K.zip/DIS5K"}
+    assert parse_use([f"dis={path}"], ["dis"], "s3://bucket/all/") == {"dis": "DIS5K.zip/DIS5K"}
 
 
 @pytest.mark.parametrize("path", ["/abs", "../up", "a/../../b", "s3://k:hunter2@other/a"])

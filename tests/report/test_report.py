@@ -511,6 +511,8 @@ class TestASample:
             "last_hash": "0" * 16,
             "cluster": False,
             "replaced": 0,
+            "drawn": 5,
+            "filtered": 0,
         }
         text = words.drawn(SampleInfo.model_validate({**plain, **changes}))
         assert said in text and "seed 1, the last of them 0000000000000000" in text

@@ -368,19 +368,20 @@ class TestARecipe:
             "--eval-shards", own_eval_shards, "--recipe", recipe, "--out", out,
         )  # fmt: skip
         assert status == 0, told
-        assert "6 samples (recipe few: sa1b/train)" in told
+        note = "few, a cluster sample of 1 of 1,000 archives"
+        assert f"6 samples (recipe {note}: sa1b/train)" in told
         info = RunFolder(out).read_info()
-        assert (info.recipe, info.trained_on) == ("few", {"sa1b/train": 6})
+        assert (info.recipe, info.trained_on) == (note, {"sa1b/train": 6})
         assert RunFolder(out).read_config().recipe == str(recipe)
         losses = [r["loss"] for r in read_metrics(out / "metrics.jsonl") if r["kind"] == "step"]
         assert len(losses) == 2 and all(0 < loss < 10 for loss in losses)
         text = (out / "evaluation" / "epoch-001.md").read_text()
-        assert "Trained on sa1b/train (recipe few)." in text
+        assert f"Trained on sa1b/train (recipe {note})." in text
         page = (out / "index.html").read_text(encoding="utf-8")
-        assert "<dt>recipe</dt><dd>few</dd>" in page
+        assert f"<dt>recipe</dt><dd>{note}</dd>" in page
         assert "of 1 of 1,000 archives, seed 44320" in page
         loaded = load_model(out, device=torch.device("cpu"), precision="fp32")
-        assert (loaded.recipe, loaded.trained_on) == ("few", ("sa1b/train",))
+        assert (loaded.recipe, loaded.trained_on) == (note, ("sa1b/train",))
 
     def test_a_data_set_that_lacks_it_is_one_message(
         self, own_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

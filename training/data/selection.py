@@ -25,7 +25,8 @@ class Selection:
         sources: the selected "source/split" names, sorted.
         shards: the shards that hold them, in the manifest's order.
         digest: of the data set and of the names; runs with the same one train on the same samples.
-        recipe: name of the recipe that the sources are of, if one was asked for.
+        recipe: name of the recipe that the sources are of, if one was asked for; says so if a
+            sample of it is but a cluster sample.
     """
 
     dataset: Dataset
@@ -111,8 +112,18 @@ def select(
         kept,
         tuple(shards),
         selection_digest(dataset.info.digest, kept),
-        None if recipe is None else recipe.name,
+        None if recipe is None else recipe.name + _cluster_note(dataset, chosen),
     )
+
+
+def _cluster_note(dataset: Dataset, names: Collection[str]) -> str:
+    """What a recipe's name does not say: that a sample is of a part of the archives only."""
+    parts = [
+        f"{drawn.archives:,} of {drawn.archives_expected:,} archives"
+        for name, drawn in (dataset.info.sampled or {}).items()
+        if name in names and drawn.cluster
+    ]
+    return f", a cluster sample of {', '.join(parts)}" if parts else ""
 
 
 def _asked(recipe: ResolvedRecipe) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import multiprocessing
 import os
@@ -255,7 +256,10 @@ def test_an_unknown_scheme_is_told_with_the_nearest(tmp_path: Path) -> None:
 def test_a_missing_package_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, module: str, package: str
 ) -> None:
+    registry = importlib.import_module("fsspec.registry")
     monkeypatch.setitem(__import__("sys").modules, module, None)
+    # What was loaded once in this process is not looked for again.
+    monkeypatch.delitem(registry._registry, scheme, raising=False)
     with pytest.raises(UserError, match=f"pip install '{package}'"):
         open_shards(f"{scheme}://place/shards", cache_dir=tmp_path)
 

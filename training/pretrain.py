@@ -29,12 +29,12 @@ def main(
         Path | None, typer.Option("--shards", help="Data set to show beside the scenes.")
     ] = None,
     eval_shards: Annotated[
-        Path | None, typer.Option("--eval-shards", help="Data set to judge by as well.")
+        list[Path] | None,
+        typer.Option("--eval-shards", help="Data set to judge by as well; may be repeated."),
     ] = None,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Of the optimizer.")] = 6000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of everything.")] = 0,
-    pictures: Annotated[int, typer.Option("--pictures", min=1, help="Pictures a step.")] = 4,
-    lr: Annotated[float, typer.Option("--lr", help="Highest learning rate.")] = 6e-4,
+    pictures: Annotated[int, typer.Option("--pictures", min=1, help="Pictures a step.")] = 8,
     decay_share: Annotated[
         float, typer.Option("--decay-share", help="Share of the steps in which it falls to zero.")
     ] = 0.3,
@@ -55,13 +55,12 @@ def main(
     find_backbone(model)
     torch.set_num_threads(threads)
     dataset = None if shards is None else Dataset.open(shards)
-    judged = None if eval_shards is None else Dataset.open(eval_shards)
+    judged = [Dataset.open(path) for path in eval_shards or ()]
     recipe = PretrainRecipe(
         model=model,
         seed=seed,
         steps=steps,
         pictures=pictures,
-        lr=lr,
         decay_share=decay_share,
         dataset_digest="" if dataset is None else dataset.info.digest,
     )

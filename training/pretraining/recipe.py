@@ -18,10 +18,12 @@ class PretrainRecipe(BaseModel):
         steps: of the optimizer.
         pictures: a step.
         prompts: a picture.
-        lr: the highest learning rate, of AdamW.
-        warmup: steps in which it rises.
-        decay_share: share of the steps, at the end, in which it falls to zero, linearly.
-        weight_decay: of matrices; vectors have none.
+        layer_lr: the highest learning rate of the layers' matrices, of Muon.
+        lr: the highest one of all other parameters, of AdamW.
+        beta2: how long AdamW remembers squared gradients.
+        warmup: steps in which both learning rates rise.
+        decay_share: share of the steps, at the end, in which they fall to zero, linearly.
+        weight_decay: of the layers' matrices; the rest has none.
         clip: gradients of a larger norm are cut to it.
         mean_decay: of the running mean of the weights, which is what is kept in the end.
         focal_weight, dice_weight, iou_weight: of the parts of the loss.
@@ -41,22 +43,24 @@ class PretrainRecipe(BaseModel):
     model: str = "vit_micro"
     seed: int = Field(0, ge=0)
     steps: int = Field(6000, ge=1)
-    pictures: int = Field(4, ge=1)
+    pictures: int = Field(8, ge=1)
     prompts: int = Field(4, ge=1)
-    lr: float = Field(6e-4, gt=0)
+    layer_lr: float = Field(0.01, gt=0)
+    lr: float = Field(5e-4, gt=0)
+    beta2: float = Field(0.98, ge=0, lt=1)
     warmup: int = Field(100, ge=0)
     decay_share: float = Field(0.3, ge=0, le=1)
     weight_decay: float = Field(0.05, ge=0)
     clip: float = Field(1.0, gt=0)
     mean_decay: float = Field(0.998, ge=0, lt=1)
     focal_weight: float = Field(20.0, ge=0)
-    dice_weight: float = Field(1.0, ge=0)
+    dice_weight: float = Field(2.0, ge=0)
     iou_weight: float = Field(1.0, ge=0)
-    focal_alpha: float = Field(0.25, ge=0, le=1)
+    focal_alpha: float = Field(0.5, ge=0, le=1)
     correction_share: float = Field(0.35, ge=0, le=1)
     box_jitter: float = Field(0.05, ge=0)
-    target_side: int = Field(128, ge=8)
-    dataset_share: float = Field(0.25, ge=0, le=1)
+    target_side: int = Field(64, ge=8)
+    dataset_share: float = Field(0.5, ge=0, le=1)
     shrink_share: float = Field(0.15, ge=0, le=1)
     dataset_digest: str = ""
     scenes: int = SCENES_VERSION
@@ -66,8 +70,8 @@ class PretrainRecipe(BaseModel):
         """Of all that decides what a step learns; how many steps there are decides that, too."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
-    def lr_at(self, step: int) -> float:
-        """The learning rate of a step, counted from 0: up, level, and down at the end."""
+    def lr_share(self, step: int) -> float:
+        """Of the highest learning rates at a step, counted from 0: up, level, down at the end."""
         rise = min(1.0, (step + 1) / (self.warmup + 1))
         length = max(1.0, self.decay_share * self.steps)
-        return self.lr * min(rise, (self.steps - step) / length, 1.0)
+        return min(rise, (self.steps - step) / length, 1.0)

@@ -8,8 +8,9 @@ learning rate begins to fall), `log.jsonl` (a line a step that was told, one an 
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from training.data.decode import decode
 from training.model.backbones import find_backbone
 from training.model.hq_sam import HqSam, build_hq_sam
 from training.pretraining.held_out import Asked, asked_for, held_out_scenes, measure
+from training.pretraining.optimizer import LayerOptimizer, norm_of
 from training.pretraining.passes import Passes, run_passes
 from training.pretraining.recipe import PretrainRecipe
 from training.pretraining.samples import PretrainBatch, SampleSource, make_loader
@@ -156,45 +158,28 @@ class Learner:
         self.sam.requires_grad_(True)
         named = dict(self.sam.named_parameters())
         self._named = named
-        matrices = [p for p in named.values() if p.ndim > 1]
-        vectors = [p for p in named.values() if p.ndim <= 1]
-        self._optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": recipe.weight_decay},
-                {"params": vectors, "weight_decay": 0.0},
-            ],
-            lr=recipe.lr,
-        )
+        self._optimizer = LayerOptimizer(named, recipe)
         self.step_number = 0
         self._mean = {name: p.detach().clone() for name, p in named.items()}
 
     def step(self, batch: PretrainBatch) -> tuple[Passes, float]:
         """One step; the losses and the norm of the gradient."""
         recipe, number = self.recipe, self.step_number
-        for group in self._optimizer.param_groups:
-            group["lr"] = recipe.lr_at(number)
         passes = run_passes(self.sam, batch, recipe, number)
-        self._optimizer.zero_grad(set_to_none=True)
+        self.sam.zero_grad(set_to_none=True)
         passes.total.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self._named.values(), recipe.clip)
-        if bool(torch.isfinite(norm)):
-            self._optimizer.step()
+        norm = norm_of(self._named.values(), recipe.clip)
+        if math.isfinite(norm):
+            self._optimizer.step(number)
         self.step_number += 1
         keep = min(recipe.mean_decay, (1 + number) / (10 + number))
         with torch.no_grad():
             values = [self._named[name] for name in self._mean]
             torch._foreach_lerp_(list(self._mean.values()), values, 1 - keep)
-        return passes, float(norm)
+        return passes, norm
 
     def snapshot(self) -> Snapshot:
         """All that the run needs to go on."""
-        moments: dict[str, Tensor] = {}
-        for name, parameter in self._named.items():
-            state = self._optimizer.state.get(parameter)
-            if state:
-                moments[f"first/{name}"] = state["exp_avg"]
-                moments[f"second/{name}"] = state["exp_avg_sq"]
-                moments[f"steps/{name}"] = state["step"].reshape(1)
         position = Position(
             step=self.step_number,
             epoch=0,
@@ -205,7 +190,9 @@ class Learner:
             num_samples=self.recipe.steps * self.recipe.pictures,
         )
         weights = {name: p.detach() for name, p in self._named.items()}
-        return Snapshot(self.recipe.model, position, weights, moments, dict(self._mean))
+        return Snapshot(
+            self.recipe.model, position, weights, self._optimizer.moments(), dict(self._mean)
+        )
 
     def restore(self, snapshot: Snapshot) -> None:
         """Goes back to where a snapshot was taken."""
@@ -213,12 +200,7 @@ class Learner:
             for name, parameter in self._named.items():
                 parameter.copy_(snapshot.weights[name])
                 self._mean[name].copy_(snapshot.mean[name])
-                if f"first/{name}" in snapshot.moments:
-                    self._optimizer.state[parameter] = {
-                        "step": snapshot.moments[f"steps/{name}"].reshape(()).clone(),
-                        "exp_avg": snapshot.moments[f"first/{name}"].to(self.device).clone(),
-                        "exp_avg_sq": snapshot.moments[f"second/{name}"].to(self.device).clone(),
-                    }
+        self._optimizer.restore(snapshot.moments)
         self.step_number = snapshot.position.step
 
     def averaged(self) -> HqSam:
@@ -243,7 +225,7 @@ def pretrain(
     recipe: PretrainRecipe,
     *,
     dataset: Dataset | None,
-    judged: Dataset | None,
+    judged: Sequence[Dataset],
     device: torch.device,
     workers: int,
     save_every: int,
@@ -256,7 +238,7 @@ def pretrain(
         folder: of the run, begun with this recipe.
         recipe: what is learnt.
         dataset: pictures beside the scenes; the one that the recipe names by its digest.
-        judged: pictures to judge by, beside held-out scenes.
+        judged: data sets of pictures to judge by, beside held-out scenes.
         device: where to compute.
         workers: processes that draw samples.
         save_every, eval_every: steps between snapshots, and between evaluations.
@@ -282,7 +264,7 @@ def pretrain(
         if step % STEPS_A_LINE == 0 or last:
             rate = (step - done) / max(time.monotonic() - since, 1e-9)
             since, done = time.monotonic(), step
-            new.append(_step_line(step, passes, norm, recipe.lr_at(step - 1), rate))
+            new.append(_step_line(step, passes, norm, recipe.lr_share(step - 1), rate))
         if step % eval_every == 0 or last:
             averaged = learner.averaged()
             new.append({"step": step, "scenes": asdict(measure(averaged, scenes))})
@@ -310,7 +292,7 @@ def _on(batch: PretrainBatch, device: torch.device) -> PretrainBatch:
     )
 
 
-def _step_line(step: int, passes: Passes, norm: float, lr: float, rate: float) -> Line:
+def _step_line(step: int, passes: Passes, norm: float, lr_share: float, rate: float) -> Line:
     first, then = passes.first, passes.correction
     line: Line = {
         "step": step,
@@ -320,7 +302,7 @@ def _step_line(step: int, passes: Passes, norm: float, lr: float, rate: float) -
         "iou_error": round(float(first.iou_error.detach()), 5),
         "iou": round(float(first.iou), 4),
         "norm": round(norm, 4),
-        "lr": round(lr, 8),
+        "lr_share": round(lr_share, 5),
         "steps_per_second": round(rate, 3),
     }
     if then is not None:
@@ -328,14 +310,14 @@ def _step_line(step: int, passes: Passes, norm: float, lr: float, rate: float) -
     return line
 
 
-def _judged(dataset: Dataset | None, side: int) -> dict[str, list[Asked]]:
+def _judged(datasets: Sequence[Dataset], side: int) -> dict[str, list[Asked]]:
     """The pictures to judge by, set by set."""
     found: dict[str, list[Asked]] = {}
-    for index in range(len(dataset) if dataset is not None else 0):
-        assert dataset is not None
-        row = dataset.row(index)
-        picture = decode(dataset.read_member(row, "image"), dataset.read_member(row, "mask"))
-        asked = asked_for(picture, side)
-        if asked is not None:
-            found.setdefault(f"{row['source']}/{row['split']}", []).append(asked)
+    for dataset in datasets:
+        for index in range(len(dataset)):
+            row = dataset.row(index)
+            picture = decode(dataset.read_member(row, "image"), dataset.read_member(row, "mask"))
+            asked = asked_for(picture, side)
+            if asked is not None:
+                found.setdefault(f"{row['source']}/{row['split']}", []).append(asked)
     return found

@@ -117,7 +117,7 @@ def run(folder: Path, recipe: PretrainRecipe = TINY, **other: int) -> list[dict[
         claimed.begin(recipe, extend=False)
         return list(
             pretrain(
-                claimed, recipe, dataset=None, judged=None, device=CPU, workers=0,
+                claimed, recipe, dataset=None, judged=(), device=CPU, workers=0,
                 save_every=other.get("save_every", 1), eval_every=100,
                 num_held_out=2,
             )
@@ -169,8 +169,8 @@ class TestRun:
         assert same(tmp_path, whole)
 
     def test_with_another_recipe_is_another_run(self, whole: Path) -> None:
-        with pytest.raises(UserError, match=r"lr: 0\.0006 then, 0\.001 now"):
-            run(whole, TINY.model_copy(update={"lr": 0.001}))
+        with pytest.raises(UserError, match=r"lr: 0\.0005 then, 0\.002 now"):
+            run(whole, TINY.model_copy(update={"lr": 0.002}))
 
     def test_may_be_made_longer(self, whole: Path) -> None:
         longer = TINY.model_copy(update={"steps": 5})
@@ -214,8 +214,8 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_weights(tmp_path: Path) -> 
 
 
 def test_the_learning_rate_rises_stays_and_falls() -> None:
-    recipe = PretrainRecipe(steps=100, warmup=9, decay_share=0.2, lr=1.0)
-    assert recipe.lr_at(0) == pytest.approx(0.1)
-    assert recipe.lr_at(9) == recipe.lr_at(79) == 1.0
-    assert recipe.lr_at(90) == pytest.approx(0.5)
-    assert recipe.lr_at(99) == pytest.approx(0.05)
+    recipe = PretrainRecipe(steps=100, warmup=9, decay_share=0.2)
+    assert recipe.lr_share(0) == pytest.approx(0.1)
+    assert recipe.lr_share(9) == recipe.lr_share(79) == 1.0
+    assert recipe.lr_share(90) == pytest.approx(0.5)
+    assert recipe.lr_share(99) == pytest.approx(0.05)

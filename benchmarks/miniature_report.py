@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.miniature_findings import findings, mean
+from benchmarks.miniature_findings import to_markdown as findings_table
 from hqdata.files import write_whole
 from training.paper import MEAN, MEAN_SA_1B_44K, TITLES
 
@@ -23,13 +25,6 @@ Figures = np.ndarray
 """float64 (runs, 2): mIoU and mBIoU, in per cent."""
 
 
-def _mean(run: dict[str, Any], prompt: str, method: str, only: str | None = None) -> list[float]:
-    """Of the four sets, or of one, of a run: mIoU and mBIoU."""
-    sets = run["figures"][prompt]
-    values = [sets[name][method] for name in sets if only in (None, name)]
-    return [float(v) for v in np.mean(values, axis=0)]
-
-
 def _rows(runs: Sequence[dict[str, Any]]) -> dict[str, tuple[str, list[dict[str, Any]], str]]:
     """Arm -> title, its runs, and which mask of theirs counts."""
     rows: dict[str, tuple[str, list[dict[str, Any]], str]] = {
@@ -42,13 +37,12 @@ def _rows(runs: Sequence[dict[str, Any]]) -> dict[str, tuple[str, list[dict[str,
 
 
 def _told(values: Figures) -> str:
-    mean = values.mean(0)
+    middle = values.mean(0)
     if len(values) == 1:
-        return f"{mean[0]:.1f} / {mean[1]:.1f}"
+        return f"{middle[0]:.1f} / {middle[1]:.1f}"
     low, high = values.min(0), values.max(0)
-    return (
-        f"{mean[0]:.1f} / {mean[1]:.1f} ({low[0]:.1f}–{high[0]:.1f} / {low[1]:.1f}–{high[1]:.1f})"
-    )
+    spread = f"{low[0]:.1f}–{high[0]:.1f} / {low[1]:.1f}–{high[1]:.1f}"
+    return f"{middle[0]:.1f} / {middle[1]:.1f} ({spread})"
 
 
 def to_markdown(runs: Sequence[dict[str, Any]]) -> str:
@@ -65,17 +59,18 @@ def to_markdown(runs: Sequence[dict[str, Any]]) -> str:
     ]  # fmt: skip
     for arm, (title, own, method) in rows.items():
         paper = f"{PAPER[arm][0]:.1f} / {PAPER[arm][1]:.1f}" if arm in PAPER else ""
-        mean = _told(np.array([_mean(run, "box", method) for run in own]))
-        sets = [_told(np.array([_mean(run, "box", method, name) for run in own])) for name in names]
-        lines.append(f"| {title} | {mean} | {paper} | {' | '.join(sets)} |")
+        overall = _told(np.array([mean(run, "box", method) for run in own]))
+        sets = [_told(np.array([mean(run, "box", method, name) for run in own])) for name in names]
+        lines.append(f"| {title} | {overall} | {paper} | {' | '.join(sets)} |")
     prompts = list(runs[0]["figures"])
     if len(prompts) > 1:
         lines += ["", "| mean of four sets | " + " | ".join(prompts) + " |"]
         lines.append("|---|" + "---|" * len(prompts))
         for title, own, method in rows.values():
-            told = [_told(np.array([_mean(run, p, method) for run in own])) for p in prompts]
+            told = [_told(np.array([mean(run, p, method) for run in own])) for p in prompts]
             lines.append(f"| {title} | {' | '.join(told)} |")
     seconds = [run["seconds"] for run in runs]
+    lines += ["", *findings_table(findings(runs))]
     lines += ["", f"A token's training took {min(seconds):.0f} to {max(seconds):.0f} s."]
     return "\n".join(lines) + "\n"
 
@@ -96,7 +91,7 @@ def to_svg(runs: Sequence[dict[str, Any]]) -> str:
         parts.append(f'<line x1="{left}" x2="{width}" y1="{y}" y2="{y}" stroke="#ddd"/>')
         parts.append(f'<text x="4" y="{y + 4}">{level}</text>')
     for index, (arm, (title, own, method)) in enumerate(rows.items()):
-        values = np.array([_mean(run, "box", method)[1] for run in own])
+        values = np.array([mean(run, "box", method)[1] for run in own])
         x = left + index * wide + 10
         parts += _bar(x, values.mean(), "#3b6fb6", top, high)
         middle, ends = x + 20, [top + high * (1 - v / 100) for v in (values.min(), values.max())]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks.miniature import ARMS, PROMPTS, make_coarse
+from benchmarks.miniature_findings import findings
 from benchmarks.miniature_report import to_markdown, to_svg, write_report
 from hqdata.mini import make_mini
 
@@ -60,6 +62,32 @@ def test_the_plot_is_whole_and_in_scale(tmp_path: Path) -> None:
     assert heights[0] == pytest.approx(260 * 0.40, abs=0.1)
     write_report(tmp_path, RUNS)
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".md", ".svg"}
+
+
+def shown(runs: list[dict[str, Any]]) -> list[bool | None]:
+    return [one.shown for one in findings(runs)]
+
+
+def test_what_the_paper_found_is_held_against_the_runs_seed_by_seed() -> None:
+    runs = deepcopy([*RUNS[1:], made_up("sa1b", 0, 50.5)])
+    for run in runs:
+        for figures in run["figures"]["box, noise 0.4"].values():
+            figures["sam"] = [48.0, 30.0]  # 12 less than with boxes that fit
+    exact, coarse, without, noise, points = findings(runs)
+    assert exact.figures == "mIoU +10.0, +14.0; mBIoU +20.0, +24.0"
+    assert coarse.figures == "mBIoU +0.5"
+    assert noise.figures.startswith("token +0.0, +0.0; base -12.0, -12.0")
+    assert points.figures.startswith("1: +20.0, +24.0; 3: ")
+    assert shown(runs) == [True, True, None, True, True]
+    assert (without.shown, without.figures) == (None, "")
+
+
+def test_a_finding_that_one_seed_lacks_is_not_shown() -> None:
+    assert shown([*RUNS, made_up("hqseg", 2, 49.0)])[0] is False
+    assert shown(RUNS)[1] is False  # its mBIoU is 11 over the base
+    assert shown([*RUNS, made_up("no-dis", 0, 69.0), made_up("no-dis", 1, 73.0)])[2] is True
+    assert shown([*RUNS, made_up("no-dis", 0, 71.0), made_up("no-dis", 1, 75.0)])[2] is False
+    assert shown(RUNS)[3] is False  # both lose the same
 
 
 @pytest.mark.slow

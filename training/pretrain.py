@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ import typer
 from hqdata.errors import UserError
 from hqdata.shards.dataset import Dataset
 from training.cli_common import make_app, pick_device, run_app, tell
+from training.distributed import Ranks, joined
 from training.model.backbones import find_backbone
 from training.pretraining.recipe import PretrainRecipe
 from training.pretraining.run import NUM_HELD_OUT, PretrainFolder, pretrain
@@ -51,7 +53,10 @@ def main(
         typer.Option("--extend", help="Go on with another number of steps or decay than before."),
     ] = False,
 ) -> None:
-    """Pretrain a small SAM; the same command again goes on where it stopped."""
+    """Pretrain a small SAM; the same command again goes on where it stopped.
+
+    With `torchrun --nproc-per-node N -m training.pretrain ...` N processes share each step.
+    """
     find_backbone(model)
     torch.set_num_threads(threads)
     dataset = None if shards is None else Dataset.open(shards)
@@ -66,18 +71,26 @@ def main(
     )
     if out.exists() and not out.is_dir():
         raise UserError("this is no folder", where=out)
-    with PretrainFolder.claimed(out) as folder:
-        folder.begin(recipe, extend=extend)
+    ranks = Ranks.from_environment()
+    chosen = pick_device(device, local_rank=ranks.local_rank)
+    with ExitStack() as stack:
+        folder = PretrainFolder(out)
+        if ranks.is_first:
+            folder = stack.enter_context(PretrainFolder.claimed(out))
+            folder.begin(recipe, extend=extend)
+        stack.enter_context(joined(ranks, chosen))
+        ranks.barrier()  # the folder is begun
         for line in pretrain(
             folder,
             recipe,
             dataset=dataset,
             judged=judged,
-            device=pick_device(device),
+            device=chosen,
             workers=workers,
             save_every=save_every,
             eval_every=eval_every,
             num_held_out=held_out,
+            ranks=ranks,
         ):
             tell(json.dumps(line))
 

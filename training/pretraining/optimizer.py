@@ -8,12 +8,13 @@ as its authors advise.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from hqdata.errors import UserError
+from training.distributed import Ranks
 from training.pretraining.recipe import PretrainRecipe
 
 _LEAST_SIDE = 32
@@ -35,25 +36,38 @@ def is_layer(name: str, parameter: Tensor) -> bool:
 class LayerOptimizer:
     """Both optimizers as one.
 
+    Making a step orthogonal costs as much as a few pictures do, so each process of a run does it
+    for its own part of the matrices, and all of them get the outcome.
+
     Args:
         named: all parameters by name; it owns them from now on.
         recipe: learning rates, weight decay and betas.
+        ranks: the processes of the run; all of them make the same calls.
 
     Raises:
         UserError: PyTorch is older than 2.9, which has no Muon.
     """
 
-    def __init__(self, named: Mapping[str, nn.Parameter], recipe: PretrainRecipe) -> None:
+    def __init__(
+        self,
+        named: Mapping[str, nn.Parameter],
+        recipe: PretrainRecipe,
+        ranks: Ranks | None = None,
+    ) -> None:
         if not hasattr(torch.optim, "Muon"):
             raise UserError(
                 f"a pretraining needs Muon, which PyTorch {torch.__version__} does not have",
                 expected="PyTorch 2.9 or newer",
             )
         self._named = dict(named)
-        layers = [p for name, p in named.items() if is_layer(name, p)]
+        self._ranks = ranks or Ranks()
+        self._layers = [p for name, p in named.items() if is_layer(name, p)]
         others = [p for name, p in named.items() if not is_layer(name, p)]
         self._muon = torch.optim.Muon(
-            layers, lr=recipe.layer_lr, weight_decay=recipe.weight_decay, adjust_lr_fn="original"
+            [p for p, own in zip(self._layers, self._own(), strict=True) if own],
+            lr=recipe.layer_lr,
+            weight_decay=recipe.weight_decay,
+            adjust_lr_fn="original",
         )
         self._adam = torch.optim.AdamW(
             others, lr=recipe.lr, betas=(0.9, recipe.beta2), weight_decay=0.0
@@ -66,10 +80,34 @@ class LayerOptimizer:
         for optimizer, lr in ((self._muon, self._recipe.layer_lr), (self._adam, self._recipe.lr)):
             for group in optimizer.param_groups:
                 group["lr"] = lr * share
-            optimizer.step()
+            optimizer.step()  # type: ignore[no-untyped-call]
+        self._share([p.detach() for p in self._layers])
+
+    def _own(self) -> list[bool]:
+        """Of each of the layers' matrices, whether this process steps it."""
+        count, rank = self._ranks.world_size, self._ranks.rank
+        return [number % count == rank for number in range(len(self._layers))]
+
+    def _share(self, values: Sequence[Tensor]) -> None:
+        """Gives all processes what each one of the layers' has become where it is owned."""
+        if self._ranks.world_size == 1:
+            return
+        pieces = [
+            (value if own else torch.zeros_like(value)).reshape(-1)
+            for value, own in zip(values, self._own(), strict=True)
+        ]
+        flat = torch.cat(pieces)
+        self._ranks.sum_(flat)  # a value and zeros: exactly the value
+        parts = torch.split(flat, [value.numel() for value in values])
+        for value, part in zip(values, parts, strict=True):
+            value.copy_(part.view_as(value))
 
     def moments(self) -> dict[str, Tensor]:
-        """Its state by `KIND/NAME`, for `restore`."""
+        """Its state by `KIND/NAME`, for `restore`; of all processes."""
+        for parameter, own in zip(self._layers, self._own(), strict=True):
+            if not own or not self._muon.state[parameter]:
+                self._muon.state[parameter] = {"momentum_buffer": torch.zeros_like(parameter)}
+        self._share([self._muon.state[p]["momentum_buffer"] for p in self._layers])
         found = {}
         for name, state in self._states():
             for kind, value in state.items():

@@ -44,11 +44,20 @@ class Passes:
         return (self.first.total + self.correction.total) / 2
 
 
-def run_passes(sam: Sam, batch: PretrainBatch, recipe: PretrainRecipe, step: int) -> Passes:
+def run_passes(
+    sam: Sam, batch: PretrainBatch, recipe: PretrainRecipe, step: int, first_picture: int = 0
+) -> Passes:
     """The loss of a batch; gradients run through all of SAM.
 
     Of each picture's prompts the first two are boxes, the others points, and of every other
     picture the last is a mask.
+
+    Args:
+        sam: what learns.
+        batch: pictures of a step, or some of them.
+        recipe: weights of the losses, and the seed.
+        step: its number.
+        first_picture: which of the step's pictures the batch begins with.
     """
     rng = scene_generator(recipe.seed, _STEP_STREAM + step)
     number_of_points = int(rng.choice(NUMBERS_OF_POINTS))
@@ -60,12 +69,13 @@ def run_passes(sam: Sam, batch: PretrainBatch, recipe: PretrainRecipe, step: int
         embedding = sam.image_encoder(pixels).repeat_interleave(recipe.prompts, 0)
         features = Features(embedding, embedding)  # the early feature is of no use here
         places = sam.prompt_encoder.get_dense_pe()
-        asked = _Asked(sam, batch, recipe, number_of_points, in_logits)
+        asked = _Asked(sam, batch, recipe, number_of_points, in_logits, first_picture)
         masks, iou = decode_sam(sam.mask_decoder, features, places, asked.groups())
         first = step_loss(masks, iou, targets, recipe)
         if not corrects:
             return Passes(first, None)
-        seeds = torch.from_numpy(rng.integers(0, 2**62, len(targets)))
+        seeds = torch.from_numpy(rng.integers(0, 2**62, recipe.pictures * recipe.prompts))
+        seeds = seeds[first_picture * recipe.prompts :][: len(targets)]
         click, label = correcting_click(masks[:, 0], targets, seeds.to(targets.device))
         click = (click * batch.image.shape[1]).floor()
         groups = asked.groups(click, label, masks[:, :1].detach().float())
@@ -106,6 +116,7 @@ class _Asked:
         recipe: PretrainRecipe,
         number_of_points: int,
         in_logits: bool,
+        first_picture: int,
     ) -> None:
         self._encoder = sam.prompt_encoder
         self._boxes = batch.boxes.flatten(0, 1)
@@ -113,7 +124,7 @@ class _Asked:
         masks = batch.masks.flatten(0, 1)[:, None].float()
         self._masks = (masks / 127.5 - 1) * MASK_LOGIT if in_logits else masks
         place = np.arange(recipe.prompts)[None].repeat(len(batch.image), 0)
-        picture = np.arange(len(batch.image))[:, None]
+        picture = first_picture + np.arange(len(batch.image))[:, None]
         is_mask = (place == 3) & (picture % 2 == 1)
         self._rows = [
             torch.from_numpy(np.flatnonzero(which)).to(batch.image.device)

@@ -20,12 +20,12 @@ import safetensors.torch
 import torch
 from pydantic import ValidationError
 from segment_anything.modeling import Sam
-from torch import Tensor
 
 from hqdata.errors import UserError
 from hqdata.files import write_whole
 from hqdata.shards.dataset import Dataset
 from training.data.decode import decode
+from training.distributed import GradientSum, Ranks
 from training.model.backbones import find_backbone
 from training.model.hq_sam import HqSam, build_hq_sam
 from training.pretraining.held_out import Asked, asked_for, held_out_scenes, measure
@@ -148,26 +148,41 @@ class Learner:
     Args:
         recipe: of the run.
         device: where to.
+        ranks: the processes that learn together; all of them make the same calls.
+
+    Raises:
+        UserError: the pictures of a step cannot be shared out evenly, or PyTorch is too old.
     """
 
-    def __init__(self, recipe: PretrainRecipe, device: torch.device) -> None:
+    def __init__(
+        self, recipe: PretrainRecipe, device: torch.device, ranks: Ranks | None = None
+    ) -> None:
         self.recipe = recipe
+        self._ranks = ranks or Ranks()
+        if recipe.pictures % self._ranks.world_size:
+            raise UserError(
+                f"{recipe.pictures} pictures a step for {self._ranks.world_size} processes",
+                expected="a number of pictures that the processes can share evenly",
+            )
         self.device = device
         self.model = build_hq_sam(find_backbone(recipe.model), seed=recipe.seed).to(device)
         self.sam: Sam = self.model.sam
         self.sam.requires_grad_(True)
         named = dict(self.sam.named_parameters())
         self._named = named
-        self._optimizer = LayerOptimizer(named, recipe)
+        self._optimizer = LayerOptimizer(named, recipe, self._ranks)
+        self._gradients = GradientSum(list(named.values()), 0)
         self.step_number = 0
         self._mean = {name: p.detach().clone() for name, p in named.items()}
 
     def step(self, batch: PretrainBatch) -> tuple[Passes, float]:
-        """One step; the losses and the norm of the gradient."""
-        recipe, number = self.recipe, self.step_number
-        passes = run_passes(self.sam, batch, recipe, number)
+        """One step; the losses of this process' part, and the norm of the whole gradient."""
+        recipe, number, count = self.recipe, self.step_number, self._ranks.world_size
+        first = self._ranks.rank * recipe.pictures // count
+        passes = run_passes(self.sam, batch, recipe, number, first)
         self.sam.zero_grad(set_to_none=True)
-        passes.total.backward()  # type: ignore[no-untyped-call]
+        (passes.total / count).backward()  # type: ignore[no-untyped-call]
+        self._gradients(self._ranks, torch.zeros(0, device=self.device))
         norm = norm_of(self._named.values(), recipe.clip)
         if math.isfinite(norm):
             self._optimizer.step(number)
@@ -179,7 +194,7 @@ class Learner:
         return passes, norm
 
     def snapshot(self) -> Snapshot:
-        """All that the run needs to go on."""
+        """All that the run needs to go on, the same in all processes."""
         position = Position(
             step=self.step_number,
             epoch=0,
@@ -231,8 +246,9 @@ def pretrain(
     save_every: int,
     eval_every: int,
     num_held_out: int = NUM_HELD_OUT,
+    ranks: Ranks | None = None,
 ) -> Iterator[Line]:
-    """Runs, or goes on with, a pretraining; gives each line of its log.
+    """Runs, or goes on with, a pretraining; gives each line of its log, in the first process.
 
     Args:
         folder: of the run, begun with this recipe.
@@ -243,23 +259,30 @@ def pretrain(
         workers: processes that draw samples.
         save_every, eval_every: steps between snapshots, and between evaluations.
         num_held_out: scenes to judge by.
+        ranks: the processes that learn together; the first one measures and writes.
     """
-    learner = Learner(recipe, device)
+    ranks = ranks or Ranks()
+    learner = Learner(recipe, device, ranks)
     saved = folder.newest()
     if saved is not None:
         learner.restore(saved)
     lines = folder.read_log(learner.step_number)
     backbone = learner.model.backbone
-    scenes = held_out_scenes(num_held_out, backbone.image_size)
-    pictures = _judged(judged, backbone.image_size)
+    scenes = held_out_scenes(num_held_out if ranks.is_first else 0, backbone.image_size)
+    pictures = _judged(judged if ranks.is_first else (), backbone.image_size)
     source = SampleSource(recipe, backbone.image_size, backbone.mask_size, dataset)
-    loader = make_loader(source, recipe, first_step=learner.step_number, workers=workers)
+    loader = make_loader(
+        source, recipe, first_step=learner.step_number, workers=workers, ranks=ranks
+    )
     level_until = int(recipe.steps * (1 - recipe.decay_share))
     since, done = time.monotonic(), learner.step_number
     for batch in loader:
         passes, norm = learner.step(_on(batch, device))
         step = learner.step_number
         last = step == recipe.steps
+        snapshot = learner.snapshot() if step % save_every == 0 or last else None
+        if not ranks.is_first:
+            continue
         new: list[Line] = []
         if step % STEPS_A_LINE == 0 or last:
             rate = (step - done) / max(time.monotonic() - since, 1e-9)
@@ -277,8 +300,8 @@ def pretrain(
             lines += new
             folder.write_log(lines)
             yield from new
-        if step % save_every == 0 or last:
-            folder.save(learner.snapshot(), level_until)
+        if snapshot is not None:
+            folder.save(snapshot, level_until)
 
 
 def _on(batch: PretrainBatch, device: torch.device) -> PretrainBatch:

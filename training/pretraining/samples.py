@@ -23,6 +23,7 @@ from training.data.augment import Jitter, JitterConfig, draw_jitter, render, who
 from training.data.decode import Picture, decode
 from training.data.draw import draw_points, noised_mask, tight_box
 from training.data.processes import loader_context, start_loader
+from training.distributed import Ranks
 from training.pretraining.coarse import coarsened
 from training.pretraining.recipe import PretrainRecipe
 from training.pretraining.scenes import Scene, draw_scene, scene_generator
@@ -190,27 +191,36 @@ def _jittered(rng: Rng, box: F32, jitter: float, side: int) -> F32:
 
 
 class _Numbers(Sampler[list[int]]):
-    """Numbers of samples, batch by batch, from a step on."""
+    """Numbers of samples, batch by batch, from a step on: of each step those of one process."""
 
-    def __init__(self, start: int, stop: int, size: int) -> None:
+    def __init__(self, start: int, stop: int, size: int, ranks: Ranks) -> None:
         self._range, self._size = range(start, stop), size
+        self._mine = slice(*(size * k // ranks.world_size for k in (ranks.rank, ranks.rank + 1)))
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in self._range:
-            yield list(range(step * self._size, (step + 1) * self._size))
+            yield list(range(step * self._size, (step + 1) * self._size)[self._mine])
 
     def __len__(self) -> int:
         return len(self._range)
 
 
 def make_loader(
-    source: SampleSource, recipe: PretrainRecipe, *, first_step: int, workers: int
+    source: SampleSource,
+    recipe: PretrainRecipe,
+    *,
+    first_step: int,
+    workers: int,
+    ranks: Ranks | None = None,
 ) -> DataLoader[PretrainBatch]:
-    """The batches from a step on, the same ones with any number of workers."""
+    """The batches from a step on, the same ones with any number of workers.
+
+    Of several processes each gets an equal part of every step's pictures, in their order.
+    """
     dataset: TorchDataset[Any] = source  # type: ignore[assignment]  # it has what a loader calls
     return DataLoader(
         dataset,
-        batch_sampler=_Numbers(first_step, recipe.steps, recipe.pictures),
+        batch_sampler=_Numbers(first_step, recipe.steps, recipe.pictures, ranks or Ranks()),
         num_workers=workers,
         collate_fn=collate,
         worker_init_fn=start_loader,

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from hqdata.errors import UserError
 from support.builds import child_environment
+from training.distributed import Ranks
 from training.model.backbones import find_backbone
 from training.model.checkpoints import load_sam
 from training.model.hq_sam import build_hq_sam
@@ -211,6 +212,50 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_weights(tmp_path: Path) -> 
     child.wait()
     finish(out)
     assert same(out, tmp_path / "undisturbed")
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does_and_one_goes_on_from_them(tmp_path: Path) -> None:
+    flags = ["--pictures=4", "--save-every=1", "--eval-every=100", "--workers=0", "--held-out=2"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+
+    def learn(out: str, steps: int, *before: str) -> None:
+        done = subprocess.run(
+            [sys.executable, *before, "-m", "training.pretrain", f"--steps={steps}", *flags,
+             f"--out={tmp_path / out}", "--extend"],
+            env=child_environment(OMP_NUM_THREADS="1"), capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+    learn("one", 2)
+    learn("two", 2, *launcher)
+    ends = [
+        load_snapshot(tmp_path / out / "checkpoints/step-000000002.safetensors")
+        for out in ("one", "two")
+    ]
+    start = dict(build_hq_sam(MICRO, seed=0).sam.named_parameters())
+    alike = []
+    for name, value in ends[0].weights.items():
+        moved = [(end.weights[name] - start[name].detach()).flatten() for end in ends]
+        if moved[0].any():
+            alike.append(float(torch.cosine_similarity(moved[0], moved[1], dim=0)))
+        assert torch.allclose(ends[1].weights[name], value, atol=1e-3), name
+    # They compute in bfloat16, and an orthogonal step makes the most of any rounding.
+    assert np.mean(alike) > 0.95
+    assert min(alike) > 0.5
+    assert ends[0].moments.keys() == ends[1].moments.keys()
+    norms = [
+        json.loads((tmp_path / out / "log.jsonl").read_text().splitlines()[0])["norm"]
+        for out in ("one", "two")
+    ]
+    assert norms[1] == pytest.approx(norms[0], rel=0.05)
+    learn("two", 3)
+    assert json.loads((tmp_path / "two/log.jsonl").read_text().splitlines()[-1])["step"] == 3
+
+
+def test_pictures_that_processes_cannot_share_evenly_are_a_mistake() -> None:
+    with pytest.raises(UserError, match="3 pictures a step for 2 processes"):
+        Learner(TINY.model_copy(update={"pictures": 3}), CPU, Ranks(0, 2))
 
 
 def test_the_learning_rate_rises_stays_and_falls() -> None:

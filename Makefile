@@ -7,7 +7,8 @@ RUN     = $(VENV)/bin/python -m
 .PHONY: help demo test lint types bench bench-build bench-overlap bench-training bench-push
 .PHONY: bench-sa1b bench-miniature format clean
 help:
-	@echo "make demo    from nothing: stand-in pictures, shards, check, pages, proof, training in $(DEMO)/"
+	@echo "make demo    from nothing: stand-in pictures, shards, check, proof, training in $(DEMO)/;"
+	@echo "             then open $(DEMO)/index.html, the experiment in order"
 	@echo "make test    the whole test suite"
 	@echo "             (both bring PyTorch: about 5 GB)"
 	@echo "make lint    ruff          make types   mypy --strict"
@@ -63,7 +64,10 @@ demo: $(VENV)/.train
 	rm -rf $(DEMO)/run
 	$(RUN) training.train --model vit_micro --shards $(DEMO)/shards --eval-shards $(DEMO)/evaluation \
 		--epochs 4 --lr-drop-epoch 3 --batch-size 8 --device cpu --out $(DEMO)/run
-	@echo "open $(DEMO)/stats.html, $(DEMO)/overlap.html and $(DEMO)/run/index.html in a browser"
+	@echo "== all of it on one page"
+	$(RUN) training.overview --run $(DEMO)/run --shards $(DEMO)/shards --overlap $(DEMO)/overlap.json \
+		--out $(DEMO)/index.html
+	@echo "open $(DEMO)/index.html in a browser: the experiment in order, with links to the page of each step"
 
 # A process a core: most tests wait for processes, servers or disks of their own.
 test: $(VENV)/.test

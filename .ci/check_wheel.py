@@ -22,7 +22,14 @@ def main(site: Path) -> None:
         raise SystemExit(f"the wheel brings no recipe hqseg-44k, only {recipes}")
     for name in recipes:
         resolve(load_recipe(name))
-    for part in ("train.py", "data/order.py", "model/hq_sam.py", "run.html.j2"):
+    for part in (
+        "train.py",
+        "data/order.py",
+        "model/hq_sam.py",
+        "run.html.j2",
+        "overview.html.j2",
+        "page.css",
+    ):
         if not (site / "training" / part).is_file():
             raise SystemExit(f"the wheel lacks training/{part}")
     names = len(load_names("duts-train"))

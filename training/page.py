@@ -6,14 +6,16 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
+from markupsafe import Markup
 
 import hqdata
 from hqdata.files import write_whole
-from training.results import Results, lines, notes
+from training.results import Line, Results, lines, notes
 from training.run_chart import draw_curves, step_rows
 from training.scores import SetResult
 
@@ -44,7 +46,7 @@ class PageData:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pair:
+class Pair:
     """Boundary IoU of a set before and after, in per cent: for the small chart in the table."""
 
     sam: float
@@ -53,17 +55,10 @@ class _Pair:
 
 def render_page(data: PageData) -> str:
     """The page as a string. The same data give the same page."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(count=_count, png=_png)
-    template = environment.from_string(
-        files("training").joinpath("run.html.j2").read_text(encoding="utf-8")
-    )
     steps = step_rows(data.rows)
     results = data.results
-    table = list(lines(results)) if results else []
-    return template.render(
+    table = table_rows(results) if results else []
+    return find_template("run.html.j2").render(
         data=data,
         version=hqdata.__version__,
         num_images=sum(number for _, number in data.sources),
@@ -71,11 +66,11 @@ def render_page(data: PageData) -> str:
         last=steps[-1] if steps else None,
         num_steps=int(steps[-1]["step"]) if steps else 0,
         chart=draw_curves(data.rows),
-        table=list(zip(table, _pairs(results, len(table)), strict=True)),
+        table=table,
         notes=notes(results) if results else [],
         mean=results.result.mean("hq") if results else None,
         sam_mean=results.result.mean("sam") if results else None,
-        has_paper=any(line.paper_hq for line in table),
+        has_paper=any(line.paper_hq for line, _ in table),
         worst=_worst(results.result.sets) if results else [],
     )
 
@@ -85,14 +80,28 @@ def write_page(path: Path, data: PageData) -> None:
     write_whole(path, render_page(data).encode("utf-8", "backslashreplace"))
 
 
-def _pairs(results: Results | None, number: int) -> list[_Pair | None]:
-    """One a set; the rows of means that follow have none."""
-    if results is None:
-        return []
-    found: list[_Pair | None] = [
-        _Pair(100 * one.sam.mbiou, 100 * one.hq.mbiou) for one in results.result.sets
-    ]
-    return found + [None] * (number - len(found))
+def find_template(name: str) -> Template:
+    """A template of this package, with the style and the filters that its pages share."""
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=FunctionLoader(_resource),
+    )
+    environment.filters.update(count=_count, png=_png)
+    environment.globals["css"] = Markup(_resource("page.css"))  # our own file, nothing of the data
+    return environment.get_template(name)
+
+
+def table_rows(results: Results) -> list[tuple[Line, Pair | None]]:
+    """The rows of the table of results: one a set, then those of means, which have no dots."""
+    dots = [Pair(100 * one.sam.mbiou, 100 * one.hq.mbiou) for one in results.result.sets]
+    return list(zip_longest(lines(results), dots))
+
+
+def _resource(name: str) -> str:
+    return files("training").joinpath(name).read_text(encoding="utf-8")
 
 
 def _worst(sets: Sequence[SetResult]) -> list[tuple[str, str, float, float]]:

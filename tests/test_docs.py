@@ -45,6 +45,7 @@ from training.evaluate import app as evaluate_app
 from training.flags import given_values
 from training.model.backbones import BACKBONES
 from training.model.hq_decoder import HqDecoder
+from training.overview import app as overview_app
 from training.predict import app as predict_app
 from training.pretrain import app as pretrain_app
 from training.train import make_parser as train_parser
@@ -112,11 +113,20 @@ def test_every_command_of_the_prose_exists_with_its_options(page: str, code: str
     assert {a for a in arguments if a.startswith("--")} <= known
 
 
+APPS = {
+    "evaluate": evaluate_app,
+    "overview": overview_app,
+    "predict": predict_app,
+    "pretrain": pretrain_app,
+}
+"""The trainer's commands but for `train`, which has a parser of its own."""
+
+
 def commands_of_the_trainer() -> Iterator[tuple[str, str, str]]:
     """Page, module and arguments of each line that runs the trainer."""
     for name in NAMES:
         for body in blocks(name, *LANGUAGES_OF_COMMANDS):
-            for line in body.splitlines():
+            for line in body.replace("\\\n", " ").splitlines():
                 found = re.search(r"-m training\.(\w+)(.*)", line)
                 if found:
                     yield name, found[1], found[2]
@@ -133,17 +143,13 @@ def test_every_command_of_the_trainer_parses(page: str, module: str, line: str) 
             values = given_values(train_parser().parse_args(arguments))
             make_config(values, page)
         return
-    app_of = {"evaluate": evaluate_app, "predict": predict_app, "pretrain": pretrain_app}[module]
-    typer.main.get_command(app_of).make_context(module, arguments)
+    command = typer.main.get_command(APPS[module])
+    if arguments:  # in the prose a command may stand for itself
+        command.make_context(module, arguments)
 
 
 def test_the_pages_show_every_command_of_the_trainer() -> None:
-    assert {module for _, module, _ in commands_of_the_trainer()} == {
-        "train",
-        "evaluate",
-        "predict",
-        "pretrain",
-    }
+    assert {module for _, module, _ in commands_of_the_trainer()} == {"train", *APPS}
 
 
 def test_trained_parameters_are_those_of_the_code() -> None:
@@ -158,7 +164,7 @@ def test_trained_parameters_are_those_of_the_code() -> None:
 
 def test_every_option_alone_in_the_prose_of_training_is_one_of_its_commands() -> None:
     known = set(train_parser().format_help().replace(",", " ").split())
-    for own in (evaluate_app, predict_app):
+    for own in (evaluate_app, predict_app, overview_app):
         known |= {o for p in typer.main.get_command(own).params for o in p.opts}
     named = set(re.findall(r"`(--[a-z-]+)", prose("docs/training.md")))
     assert len(named) > 10
@@ -182,7 +188,7 @@ def test_every_option_alone_in_the_prose_is_one_of_hqdata() -> None:
 def test_commands_are_found_at_all() -> None:
     named = {line.split()[0] for _, line in commands_in_blocks()}
     ours = {"sources", "build", "check", "stats", "fingerprint", "verify-no-overlap"}
-    assert named == ours | {"push", "pull", "fetch"}
+    assert named == ours | {"push", "pull", "fetch", "mini"}
     assert "mini" in {code.split()[0] for _, code in commands_in_prose()}
 
 

@@ -136,8 +136,8 @@ def _ticks(low: float, high: float, number: int) -> list[float]:
 
 
 def _nice(value: float) -> float:
-    """The next number of 1, 2 and 5 times a power of ten."""
-    if value <= 0:
+    """The next number of 1, 2 and 5 times a power of ten; 1 of next to nothing."""
+    if value < 1e-100:  # smaller ones have no such neighbour among floats
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
     return next(m * power for m in (1, 2, 5, 10) if m * power >= value * (1 - 1e-9))

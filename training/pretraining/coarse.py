@@ -53,20 +53,25 @@ def _blurred_and_cut(inside: U8, sigma: float) -> U8:
 
 def _outlined(mask: U8, epsilon: float, hole: float, otherwise: U8) -> U8:
     """Polygons instead of outlines, without small holes and islands."""
-    contours, tree = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    contours, tree = cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_NONE)
     if tree is None:
         return otherwise
+    parents = [int(row[3]) for row in tree[0]]
     areas = [cv2.contourArea(contour) for contour in contours]
     largest = max(areas)
     result = np.zeros_like(mask)
-    holes = []
-    for contour, area, (_, _, _, parent) in zip(contours, areas, tree[0], strict=True):
-        polygon = cv2.approxPolyDP(contour, epsilon, True)
-        if parent >= 0:
-            if area > hole * largest:
-                holes.append(polygon)
-        elif area >= _LEAST_ISLAND * largest:
-            cv2.fillPoly(result, [polygon], 255)
-    for polygon in holes:
-        cv2.fillPoly(result, [polygon], 0)
+    # From the outside in: a part in a hole is drawn after the hole.
+    for depth, number in sorted((_depth(parents, k), k) for k in range(len(contours))):
+        is_hole = depth % 2 == 1
+        if areas[number] >= (hole if is_hole else _LEAST_ISLAND) * largest:
+            polygon = cv2.approxPolyDP(contours[number], epsilon, True)
+            cv2.fillPoly(result, [polygon], 0 if is_hole else 255)
     return result if result.any() else otherwise
+
+
+def _depth(parents: list[int], number: int) -> int:
+    """How many outlines lie around one: those of parts have an even number, those of holes odd."""
+    depth = 0
+    while parents[number] >= 0:
+        number, depth = parents[number], depth + 1
+    return depth

@@ -50,7 +50,7 @@ def run_passes(
     """The loss of a batch; gradients run through all of SAM.
 
     Of each picture's prompts the first two are boxes, the others points, and of every other
-    picture the last is a mask.
+    picture the last is a mask: of the even ones in one step, of the odd ones in the next.
 
     Args:
         sam: what learns.
@@ -69,7 +69,7 @@ def run_passes(
         embedding = sam.image_encoder(pixels).repeat_interleave(recipe.prompts, 0)
         features = Features(embedding, embedding)  # the early feature is of no use here
         places = sam.prompt_encoder.get_dense_pe()
-        asked = _Asked(sam, batch, recipe, number_of_points, in_logits, first_picture)
+        asked = _Asked(sam, batch, recipe, number_of_points, in_logits, first_picture + step)
         masks, iou = decode_sam(sam.mask_decoder, features, places, asked.groups())
         first = step_loss(masks, iou, targets, recipe)
         if not corrects:
@@ -116,15 +116,15 @@ class _Asked:
         recipe: PretrainRecipe,
         number_of_points: int,
         in_logits: bool,
-        first_picture: int,
+        turn: int,
     ) -> None:
         self._encoder = sam.prompt_encoder
         self._boxes = batch.boxes.flatten(0, 1)
-        self._points = batch.points.flatten(0, 1)[:, :number_of_points] + 0.5
+        self._points = batch.points.flatten(0, 1)[:, :number_of_points]
         masks = batch.masks.flatten(0, 1)[:, None].float()
         self._masks = (masks / 127.5 - 1) * MASK_LOGIT if in_logits else masks
         place = np.arange(recipe.prompts)[None].repeat(len(batch.image), 0)
-        picture = first_picture + np.arange(len(batch.image))[:, None]
+        picture = turn + np.arange(len(batch.image))[:, None]
         is_mask = (place == 3) & (picture % 2 == 1)
         self._rows = [
             torch.from_numpy(np.flatnonzero(which)).to(batch.image.device)
@@ -143,9 +143,11 @@ class _Asked:
             parts, labels = [], []
             if rows is point:
                 parts.append(self._points[rows])
-                labels.append(torch.ones(parts[0].shape[:2], dtype=torch.int32))
+                labels.append(
+                    torch.ones(parts[0].shape[:2], dtype=torch.int32, device=parts[0].device)
+                )
             if click is not None and label is not None:
-                parts.append(click[rows, None] + 0.5)
+                parts.append(click[rows, None])
                 labels.append(label[rows, None])
             dense = self._masks[rows] if rows is mask else None
             sparse, embedded = self._encoder(

@@ -41,7 +41,7 @@ class PretrainRecipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = "vit_micro"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**62)
     steps: int = Field(6000, ge=1)
     pictures: int = Field(8, ge=1)
     prompts: int = Field(4, ge=1)

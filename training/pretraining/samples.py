@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
+from hqdata.codecs import CodecError
+from hqdata.errors import DatasetError
 from hqdata.shards.dataset import Dataset
 from training.data.augment import Jitter, JitterConfig, draw_jitter, render, whole_picture
 from training.data.decode import Picture, decode
@@ -34,7 +36,9 @@ MAX_POINTS = 10
 
 _LEAST_PIXELS = 40
 _KEPT_SIDE = 512
-"""Pictures of a data set are kept in memory, shrunk to this longer side: more is never seen."""
+_KEPT_BYTES = 2 * 2**30
+"""Pictures of a data set are kept in memory, shrunk to this longer side: more is never seen. Each
+process that draws keeps no more bytes than these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,7 @@ class SampleSource:
         self._mask_side = mask_side
         self._dataset = dataset
         self._kept: dict[int, Picture] = {}
+        self._kept_bytes = 0
 
     def __len__(self) -> int:
         return self._recipe.steps * self._recipe.pictures
@@ -109,6 +114,8 @@ class SampleSource:
             render(picture, jitter, image, mask)
             if np.count_nonzero(mask > 128) >= _LEAST_PIXELS:
                 break
+        else:  # nothing to ask for; a drawn scene always has something
+            return draw_scene(rng, self._side)
         return Scene(image, np.rint(mask).astype(np.uint8)[None])
 
     def _jitter(self, rng: Rng, picture: Picture) -> Jitter:
@@ -124,11 +131,19 @@ class SampleSource:
         return Jitter(False, self._side, self._side)
 
     def _picture(self, dataset: Dataset, number: int) -> Picture:
-        if number not in self._kept:
-            row = dataset.row(number)
-            image, mask = (dataset.read_member(row, name) for name in ("image", "mask"))
-            self._kept[number] = _small(decode(image, mask))
-        return self._kept[number]
+        if number in self._kept:
+            return self._kept[number]
+        row = dataset.row(number)
+        try:
+            picture = decode(dataset.read_member(row, "image"), dataset.read_member(row, "mask"))
+        except CodecError as error:
+            where = dataset.root / row["shard"]
+            raise DatasetError(f"sample {row['key']!r}: {error}", where=where) from error
+        picture = _small(picture)
+        self._kept_bytes += picture.image.nbytes + picture.mask.nbytes
+        if self._kept_bytes <= _KEPT_BYTES:
+            self._kept[number] = picture
+        return picture
 
 
 def _small(picture: Picture) -> Picture:
@@ -158,11 +173,10 @@ def _shrunk(rng: Rng, scene: Scene) -> Scene:
 def prompted(rng: Rng, scene: Scene, recipe: PretrainRecipe, mask_side: int) -> PretrainSample:
     """Chooses things of a scene, coarsens their masks, and draws what asks for them.
 
-    A scene with fewer things than prompts has some asked for more than once, larger things first.
+    A scene with fewer things than prompts has some asked for more than once.
     """
     side, number = len(scene.image), recipe.prompts
-    areas = (scene.masks > 128).sum((1, 2))
-    order = rng.permutation(len(areas)) if len(areas) > number else np.argsort(-areas)
+    order = rng.permutation(len(scene.masks))
     coarse = {int(k): coarsened(scene.masks[k], rng) for k in order[:number]}
     targets = np.empty((number, recipe.target_side, recipe.target_side), np.uint8)
     boxes, points = np.empty((number, 4), np.float32), np.empty((number, MAX_POINTS, 2), np.float32)

@@ -37,7 +37,8 @@ class Scene:
 
 def scene_generator(seed: int, index: int) -> Rng:
     """The generator that all of a scene, and of its prompts, is drawn from."""
-    return np.random.Generator(np.random.Philox(key=[seed & (2**64 - 1), index]))
+    key = np.array([seed & (2**64 - 1), index], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key))
 
 
 def draw_scene(rng: Rng, side: int) -> Scene:

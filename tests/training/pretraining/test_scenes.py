@@ -102,6 +102,15 @@ class TestCoarse:
         coarse = coarsened(mask, np.random.default_rng(0))
         assert (coarse[48:208, 48:208] == 255).mean() > 0.95
 
+    def test_a_part_within_a_hole_stays(self) -> None:
+        mask = np.zeros((256, 256), np.uint8)
+        cv2.circle(mask, (128, 128), 110, 255, 20)  # a rim
+        cv2.circle(mask, (128, 128), 45, 255, -1)  # and a hub
+        coarse = coarsened(mask, np.random.default_rng(0))
+        assert coarse[128, 128] == 255
+        assert coarse[128, 200] == 0
+        assert coarse[128, 238] == 255
+
     def test_islands_are_dropped(self) -> None:
         mask = np.zeros((256, 256), np.uint8)
         cv2.circle(mask, (100, 128), 60, 255, -1)

@@ -1,12 +1,13 @@
 """The paper's experiment in miniature: Tables 6 and 7 and the box-noise table, on a laptop.
 
-    python -m benchmarks.miniature [--out miniature] [--seeds 3] [--quick]
+    python -m benchmarks.miniature [--out miniature] [--seeds 3] [--jobs 1] [--quick]
 
 Base: the small SAM that comes with the package, whose masks are coarse. Arms: its HQ token trained
 on the stand-in with its masks made coarse (as SA-1B's automatic masks are), with its exact masks
 (HQSeg-44K's part), and without DIS, without ThinObject, and without both. Each is trained with
 several seeds and judged on stand-ins of the four evaluation sets, prompted with boxes, boxes that
-are off, and points. What is there already is not computed again: the same command goes on.
+are off, and points. What is there already is not computed again: the same command goes on, and
+refuses a folder whose runs were made otherwise.
 
 Writes `miniature.json`, `miniature.md` and `miniature.svg` into --out.
 """
@@ -15,29 +16,40 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
 from benchmarks.miniature_report import write_report
-from hqdata.files import write_whole
+from hqdata.errors import HqdataError, UserError
+from hqdata.files import sha256_file, write_whole
 from hqdata.mini import make_mini
 from hqdata.mini.layout import chosen, parse_scale, pictures
 from hqdata.shards.dataset import Dataset
 from training.eval_samples import PromptChoice
 from training.evaluation import EvaluationOptions, evaluate
+from training.journal import read_metrics
 from training.loading import load_model
+from training.model.backbones import find_backbone
+from training.model.hq_sam import HqSam
+from training.model.shipped import shipped_weights
 from training.pretraining.coarse import coarsened
 from training.pretraining.scenes import scene_generator
 
 EVAL_SETS = ("dis", "thinobject", "coift", "hrsod")
+HELD_OUT_SEED = 77
+"""Of a stand-in of the six sources that neither base nor token was trained on."""
+
 TRAIN_SETS = ("dis", "thinobject", "fss", "duts", "ecssd", "msra")
 
 
@@ -76,6 +88,9 @@ def prepare(out: Path, eval_seeds: int) -> None:
         (coarse / ".done").touch()
     for root, shards in ((data, "shards"), (coarse, "shards-coarse")):
         build(root, out / shards, "mini")
+    held_out = out / "data-held-out"
+    make_mini(held_out, scale="small", seed=HELD_OUT_SEED, workers=1, sets=TRAIN_SETS)
+    build(held_out, out / "held-out", "mini")
     for seed in range(1, 1 + eval_seeds):
         root = out / f"data-eval-{seed}"
         make_mini(root, scale="small", seed=seed, workers=1, sets=EVAL_SETS)
@@ -92,7 +107,9 @@ def make_coarse(data: Path, coarse: Path, sets: Sequence[str] = TRAIN_SETS) -> N
             (coarse / picture.image).write_bytes((data / picture.image).read_bytes())
             mask = cv2.imread(str(data / picture.mask), cv2.IMREAD_GRAYSCALE)
             exact = np.where(mask > int(mask.max()) // 2, 255, 0).astype(np.uint8)
-            cv2.imwrite(str(coarse / picture.mask), coarsened(exact, scene_generator(0, number)))
+            poor = coarsened(exact, scene_generator(0, number))
+            # Their outlines are as soft as those of the exact masks: only the shape differs.
+            cv2.imwrite(str(coarse / picture.mask), cv2.GaussianBlur(poor, (3, 3), 0))
             number += 1
     for name in data.glob("ThinObject5K/list/*.txt"):
         target = coarse / name.relative_to(data)
@@ -105,98 +122,179 @@ def build(root: Path, out: Path, recipe: str) -> None:
         run("hqdata", "build", "--data-root", root, "--recipe", recipe, "--out", out)
 
 
-def run(*arguments: str | Path) -> None:
-    subprocess.run([sys.executable, "-m", *map(str, arguments)], check=True)
+def run(*arguments: str | Path, threads: int | None = None) -> None:
+    more = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    command = [sys.executable, "-m", *map(str, arguments)]
+    done = subprocess.run(command, env={**os.environ, **more})
+    if done.returncode:
+        raise HqdataError(f"`{' '.join(command[1:])}` ended with status {done.returncode}")
 
 
-def train(out: Path, arm: Arm, seed: int, options: argparse.Namespace) -> Path:
-    """Trains an arm's token, or goes on; the folder of its run, with `seconds.json`."""
+@dataclass(frozen=True)
+class Settings:
+    """All that decides what a run comes to, beside its arm and its seed."""
+
+    epochs: int
+    lr: float
+    eval_seeds: int
+    sam_sha256: str
+
+
+def hold(folder: Path, settings: Settings) -> None:
+    """Writes the settings of a run, or holds them against those that it was made with."""
+    path = folder / "settings.json"
+    wanted = asdict(settings)
+    if path.is_file() and (found := json.loads(path.read_bytes())) != wanted:
+        other = ", ".join(f"{k}: {found.get(k)} then, {wanted[k]} now" for k in wanted
+                          if found.get(k) != wanted[k])  # fmt: skip
+        raise UserError(
+            f"the run was made with other settings ({other})",
+            where=folder,
+            do="give another --out, or remove that folder",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(wanted).encode())
+
+
+def train(out: Path, arm: Arm, seed: int, settings: Settings, options: argparse.Namespace) -> None:
+    """Trains an arm's token, or goes on; its folder has `seconds.json` when it is done."""
     folder = out / "runs" / f"{arm.name}-{seed}"
+    hold(folder, settings)
+    own = folder / "run"
     if (folder / "seconds.json").is_file():
-        return folder
-    shards = out / ("shards-coarse" if arm.is_coarse else "shards")
+        return
     start = time.monotonic()
-    if (folder / "config.yaml").is_file():
-        run("training.train", "--resume", folder)
+    threads = max(1, (os.cpu_count() or 1) // options.jobs)
+    if resumed := (own / "config.yaml").is_file():
+        run("training.train", "--resume", own, threads=threads)
     else:
         flags: list[str | Path] = [
-            "--model", "vit_micro", "--shards", shards, "--device", "cpu", "--out", folder,
-            "--seed", str(seed), "--batch-size", "8", "--device-batch", "8", "--workers", "1",
-            "--epochs", str(options.epochs), "--lr-drop-epoch", str(max(1, options.epochs - 2)),
-            "--num-pictures", "0", "--lr", str(options.lr),
+            "--model", "vit_micro", "--device", "cpu", "--out", own, "--seed", str(seed),
+            "--shards", out / ("shards-coarse" if arm.is_coarse else "shards"),
+            "--batch-size", "8", "--device-batch", "8", "--workers", "1",
+            "--epochs", str(settings.epochs), "--lr-drop-epoch", str(max(1, settings.epochs - 2)),
+            "--num-pictures", "0", "--lr", str(settings.lr),
         ]  # fmt: skip
         if arm.exclude:
             flags += ["--exclude", arm.exclude]
         if options.sam_checkpoint:
             flags += ["--sam-checkpoint", options.sam_checkpoint]
-        run("training.train", *flags)
-    seconds = time.monotonic() - start
-    write_whole(folder / "seconds.json", json.dumps({"seconds": seconds}).encode())
-    return folder
+        run("training.train", *flags, threads=threads)
+    # Of a run that was cut short nobody knows how long it took.
+    seconds = None if resumed else time.monotonic() - start
+    steps = max(row["step"] for row in read_metrics(own / "metrics.jsonl") if "step" in row)
+    write_whole(folder / "seconds.json", json.dumps({"seconds": seconds, "steps": steps}).encode())
 
 
-def judge(out: Path, arm: Arm, seed: int, options: argparse.Namespace) -> dict[str, object]:
-    """Figures of a run with all prompts, set by set: {prompt: {set: {"sam": ..., "hq": ...}}}."""
-    folder = train(out, arm, seed, options)
-    path = folder / "miniature.json"
-    if path.is_file():
-        found: dict[str, object] = json.loads(path.read_bytes())
-        return found
-    device = torch.device("cpu")
-    sam = Path(options.sam_checkpoint) if options.sam_checkpoint else None
-    loaded = load_model(folder, device=device, precision="fp32", sam_checkpoint=sam)
-    figures: dict[str, dict[str, dict[str, list[float]]]] = {}
-    for prompt in PROMPTS[: 1 if options.quick else None]:
+def judge(out: Path, arm: Arm, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Figures of a run, set by set: {prompt: {set: {"sam": ..., "hq": ...}}}."""
+    folder = out / "runs" / f"{arm.name}-{seed}"
+    path = folder / "figures.json"
+    figures: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
+    wanted = PROMPTS[: 1 if options.quick else None]
+    missing = [prompt for prompt in wanted if str(prompt) not in figures]
+    model = load(folder / "run", options) if missing else None
+    for prompt in missing:
+        assert model is not None
         sums: dict[str, list[np.ndarray]] = {}
         for number in range(1, 1 + options.eval_seeds):
-            result = evaluate(
-                loaded.model,
-                Dataset.open(out / f"evaluation-{number}"),
-                options=EvaluationOptions(
-                    batch_size=8, num_workers=0, prompt=prompt, feature_cache=out / "features"
-                ),
-                device=device,
-            )
-            for one in result.sets:
-                rows = [
-                    (i.sam_iou, i.sam_boundary_iou, i.hq_iou, i.hq_boundary_iou)
-                    for i in one.images
-                    if i.has_object
-                ]
-                sums.setdefault(one.name, []).append(np.array(rows))
+            # Pictures of the three stand-ins have the same keys; their noise is to differ.
+            own = replace(prompt, seed=number)
+            for name, rows in scores(model, out, f"evaluation-{number}", own).items():
+                sums.setdefault(name, []).append(rows)
         figures[str(prompt)] = {}
         for name, parts in sums.items():
             mean = (100 * np.concatenate(parts).mean(0)).tolist()
             figures[str(prompt)][name] = {"sam": mean[:2], "hq": mean[2:]}
-    seconds = json.loads((folder / "seconds.json").read_bytes())["seconds"]
-    whole: dict[str, object] = {
-        "arm": asdict(arm), "seed": seed, "seconds": seconds, "figures": figures
-    }  # fmt: skip
-    write_whole(path, json.dumps(whole, indent=1).encode())
-    return whole
+        write_whole(path, json.dumps(figures, indent=1).encode())
+    done = json.loads((folder / "seconds.json").read_bytes())
+    shown = {str(prompt): figures[str(prompt)] for prompt in wanted}
+    return {"arm": asdict(arm), "seed": seed, **done, "figures": shown}
+
+
+def load(run_folder: Path, options: argparse.Namespace) -> HqSam:
+    """The model of a run."""
+    sam = Path(options.sam_checkpoint) if options.sam_checkpoint else None
+    device = torch.device("cpu")
+    return load_model(run_folder, device=device, precision="fp32", sam_checkpoint=sam).model
+
+
+def scores(model: HqSam, out: Path, dataset: str, prompt: PromptChoice) -> dict[str, np.ndarray]:
+    """Set -> float64 (images, 4): IoU and boundary IoU of SAM and of the token, 0 to 1."""
+    result = evaluate(
+        model,
+        Dataset.open(out / dataset),
+        options=EvaluationOptions(
+            batch_size=8, num_workers=0, prompt=prompt, feature_cache=out / "features"
+        ),
+        device=torch.device("cpu"),
+    )
+    return {
+        one.name: np.array(
+            [
+                (i.sam_iou, i.sam_boundary_iou, i.hq_iou, i.hq_boundary_iou)
+                for i in one.images
+                if i.has_object
+            ]
+        )
+        for one in result.sets
+    }
+
+
+def judge_base(out: Path, of: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """The base on the held-out stand-in of the six sources: means over pictures and over sets."""
+    found = scores(load(of, options), out, "held-out", PromptChoice())
+    sets = {name: (100 * rows[:, :2].mean(0)).tolist() for name, rows in found.items()}
+    pictures = 100 * np.concatenate(list(found.values()))[:, :2].mean(0)
+    return {"sets": sets, "pictures": pictures.tolist()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("miniature"))
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each arm")
-    parser.add_argument("--eval-seeds", type=int, default=3, help="stand-ins of 24 to judge by")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--seeds", type=count, default=3, help="runs of each arm")
+    parser.add_argument("--eval-seeds", type=count, default=3, help="stand-ins of 24 to judge by")
+    parser.add_argument("--epochs", type=count, default=12)
     parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--arms", help="only these, with commas")
+    parser.add_argument("--arms", type=arms, default=ARMS, help="only these, with commas")
+    parser.add_argument("--jobs", type=count, default=1, help="trainings at once")
     parser.add_argument("--sam-checkpoint", help="instead of the package's own weights")
     parser.add_argument("--quick", action="store_true", help="boxes only")
     options = parser.parse_args()
+    try:
+        experiment(options)
+    except HqdataError as error:
+        sys.exit(str(error))
+
+
+def count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
+
+
+def arms(text: str) -> tuple[Arm, ...]:
+    named = {arm.name: arm for arm in ARMS}
+    unknown = [name for name in text.split(",") if name not in named]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no arms: {unknown}; there are {', '.join(named)}")
+    return tuple(named[name] for name in text.split(","))
+
+
+def experiment(options: argparse.Namespace) -> None:
     cv2.setNumThreads(1)
+    weights = options.sam_checkpoint or shipped_weights(find_backbone("vit_micro"))
+    if weights is None or not Path(weights).is_file():
+        raise UserError("there are no weights of vit_micro", where=weights)
+    settings = Settings(options.epochs, options.lr, options.eval_seeds, sha256_file(Path(weights)))
     prepare(options.out, options.eval_seeds)
-    wanted = options.arms.split(",") if options.arms else [arm.name for arm in ARMS]
-    runs = [
-        judge(options.out, arm, seed, options)
-        for seed in range(options.seeds)
-        for arm in ARMS
-        if arm.name in wanted
-    ]
-    write_report(options.out, runs)
+    plan = [(arm, seed) for seed in range(options.seeds) for arm in options.arms]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        list(pool.map(lambda one: train(options.out, *one, settings, options), plan))
+    runs = [judge(options.out, arm, seed, options) for arm, seed in plan]
+    first = options.out / "runs" / f"{plan[0][0].name}-{plan[0][1]}" / "run"
+    write_report(options.out, judge_base(options.out, first, options), runs)
     print((options.out / "miniature.md").read_text(encoding="utf-8"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from copy import deepcopy
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +12,28 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.miniature import ARMS, PROMPTS, make_coarse
+from benchmarks.miniature import ARMS, PROMPTS, Settings, hold, make_coarse
 from benchmarks.miniature_findings import findings
 from benchmarks.miniature_report import to_markdown, to_svg, write_report
+from hqdata.errors import UserError
 from hqdata.mini import make_mini
 
 SETS = ("coift/all", "dis/validation", "hrsod/all", "thinobject/test")
 
 
+BASE = {"pictures": [76.0, 50.0], "sets": {"dis/train": [60.0, 40.0], "fss/all": [90.0, 70.0]}}
+
+
 def made_up(arm: str, seed: int, hq: float) -> dict[str, Any]:
-    titles = {one.name: one.title for one in ARMS}
+    about = next(one for one in ARMS if one.name == arm)
     figures = {
         str(prompt): {name: {"sam": [60.0, 40.0], "hq": [hq, hq - 10]} for name in SETS}
         for prompt in PROMPTS
     }
-    about = {"name": arm, "title": titles[arm], "is_coarse": False, "exclude": ""}
-    return {"arm": about, "seed": seed, "seconds": 100.0 + seed, "figures": figures}
+    return {
+        "arm": asdict(about), "seed": seed, "seconds": 100.0 + seed, "steps": 264,
+        "figures": figures,
+    }  # fmt: skip
 
 
 RUNS = [made_up("sa1b", 0, 61.0), made_up("hqseg", 0, 70.0), made_up("hqseg", 1, 74.0)]
@@ -45,49 +52,83 @@ def test_the_arms_are_those_of_tables_6_and_7() -> None:
     ]  # fmt: skip
 
 
-def test_the_table_has_means_spread_and_the_paper_where_it_is_known() -> None:
-    text = to_markdown(RUNS)
+def test_the_tables_have_means_spread_and_the_paper_where_it_is_known() -> None:
+    text = to_markdown(BASE, RUNS)
     assert "| base | 60.0 / 40.0 | 79.5 / 71.1 |" in text
-    assert "72.0 / 62.0 (70.0–74.0 / 60.0–64.0) | 89.1 / 81.8" in text
-    assert "61.0 / 51.0 | 78.3 / 70.1" in text
-    assert "took 100 to 101 s" in text
+    assert "| + coarse masks (SA-1B) | 61.0 / 51.0 | 78.3 / 70.1 | 264 |" in text
+    assert "| 72.0 / 62.0 [70.0–74.0 / 60.0–64.0] | 89.1 / 81.8 | 264 |" in text
+    assert "(paper 62.0 / 52.8)" in text
+    without = to_markdown(BASE, [*RUNS, made_up("no-dis", 0, 66.0)])
+    row = next(line for line in without.splitlines() if line.startswith("| without DIS | 66.0 / 5"))
+    assert row.endswith("| 264 |")
+    sets = next(line for line in without.splitlines() if line.startswith("| without DIS |")
+                and line.endswith("(66.0 / 56.0) |"))  # fmt: skip
+    assert sets.count("(66.0 / 56.0)") == 1  # its DIS is zero-shot, its ThinObject is not
 
 
-def test_the_plot_is_whole_and_in_scale(tmp_path: Path) -> None:
+def test_prompts_that_a_run_was_not_judged_with_are_in_no_table() -> None:
+    runs = deepcopy(RUNS)
+    del runs[2]["figures"]["points:3"]
+    assert "points:3" not in to_markdown(BASE, runs)
+    assert "points:5" in to_markdown(BASE, runs)
+
+
+def test_the_plot_has_a_bar_for_each_row_and_the_papers_beside_it(tmp_path: Path) -> None:
     root = ET.fromstring(to_svg(RUNS))
-    bars = [node for node in root.iter() if node.tag.endswith("rect")]
+    rects = [node for node in root.iter() if node.tag.endswith("rect")]
+    bars = [node for node in rects if node.get("class") != "ground"]
     assert len(bars) == 3 + 3  # base, two arms, and the paper's beside each
     heights = sorted(float(bar.get("height", "0")) for bar in bars)
     assert heights[-1] == pytest.approx(260 * 0.818, abs=0.1)
     assert heights[0] == pytest.approx(260 * 0.40, abs=0.1)
-    write_report(tmp_path, RUNS)
+    assert len([node for node in root.iter() if node.tag.endswith("polyline")]) == 2
+    write_report(tmp_path, BASE, RUNS)
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".md", ".svg"}
 
 
-def shown(runs: list[dict[str, Any]]) -> list[bool | None]:
-    return [one.shown for one in findings(runs)]
+def shown(runs: list[dict[str, Any]]) -> dict[str, bool | None]:
+    names = (
+        "base", "exact", "seconds", "coarse", "dis", "thinobject", "noise 0.2", "noise 0.4",
+        "points",
+    )  # fmt: skip
+    return dict(zip(names, (one.shown for one in findings(BASE, runs)), strict=True))
 
 
-def test_what_the_paper_found_is_held_against_the_runs_seed_by_seed() -> None:
+def test_what_is_asked_is_held_against_the_runs_seed_by_seed() -> None:
     runs = deepcopy([*RUNS[1:], made_up("sa1b", 0, 50.5)])
     for run in runs:
         for figures in run["figures"]["box, noise 0.4"].values():
             figures["sam"] = [48.0, 30.0]  # 12 less than with boxes that fit
-    exact, coarse, without, noise, points = findings(runs)
-    assert exact.figures == "mIoU +10.0, +14.0; mBIoU +20.0, +24.0"
-    assert coarse.figures == "mBIoU +0.5"
-    assert noise.figures.startswith("token +0.0, +0.0; base -12.0, -12.0")
-    assert points.figures.startswith("1: +20.0, +24.0; 3: ")
-    assert shown(runs) == [True, True, None, True, True]
-    assert (without.shown, without.figures) == (None, "")
+    found = findings(BASE, runs)
+    assert found[0].figures == "76.0 / 50.0 over its pictures, 75.0 / 55.0 over its sets"
+    assert found[1].figures == "mIoU +10.0, +14.0; mBIoU +20.0, +24.0"
+    assert found[2].figures == "100 to 101 s"
+    assert found[3].figures == "mBIoU +0.5"
+    assert (found[4].shown, found[4].figures) == (None, "")
+    assert found[7].figures.startswith("token +0.0, +0.0; base -12.0, -12.0")
+    assert found[8].figures.startswith("1: +20.0, +24.0; 3: ")
+    assert list(shown(runs).values()) == [True] * 4 + [None, None, False, True, True]
 
 
-def test_a_finding_that_one_seed_lacks_is_not_shown() -> None:
-    assert shown([*RUNS, made_up("hqseg", 2, 49.0)])[0] is False
-    assert shown(RUNS)[1] is False  # its mBIoU is 11 over the base
-    assert shown([*RUNS, made_up("no-dis", 0, 69.0), made_up("no-dis", 1, 73.0)])[2] is True
-    assert shown([*RUNS, made_up("no-dis", 0, 71.0), made_up("no-dis", 1, 75.0)])[2] is False
-    assert shown(RUNS)[3] is False  # both lose the same
+def test_what_one_seed_lacks_is_not_shown() -> None:
+    assert shown([*RUNS, made_up("hqseg", 2, 57.9)])["exact"] is False  # 7.9 of boundary IoU
+    assert shown(RUNS)["coarse"] is False  # its mBIoU is 11 over the base
+    better, worse = made_up("no-dis", 0, 69.0), made_up("no-dis", 1, 75.0)
+    assert shown([*RUNS, better])["dis"] is True
+    assert shown([*RUNS, better, worse])["dis"] is False
+    assert shown([*RUNS, worse])["dis"] is False  # held against the run of its own seed
+    assert shown(RUNS)["noise 0.4"] is False  # both lose the same
+    slow = {**made_up("hqseg", 3, 70.0), "seconds": 181.0}
+    assert shown([*RUNS, slow])["seconds"] is False
+    assert shown([*RUNS, {**slow, "seconds": None}])["seconds"] is True  # it was cut short
+
+
+def test_a_folder_of_runs_with_other_settings_is_refused(tmp_path: Path) -> None:
+    settings = Settings(12, 1e-3, 3, "ab")
+    hold(tmp_path, settings)
+    hold(tmp_path, settings)
+    with pytest.raises(UserError, match="sam_sha256: ab then, cd now"):
+        hold(tmp_path, replace(settings, sam_sha256="cd"))
 
 
 @pytest.mark.slow
@@ -105,6 +146,7 @@ def test_the_coarse_stand_in_has_the_same_pictures_and_poorer_masks(tmp_path: Pa
             cv2.imread(str(root / mask.relative_to(exact)), cv2.IMREAD_GRAYSCALE)
             for root in (exact, coarse)
         )
-        assert set(np.unique(other)) <= {0, 255}
+        assert {0, 255} <= set(np.unique(other))
+        assert ((other > 0) & (other < 255)).any()  # as soft as the exact ones
         changed += bool(((one > 128) != (other > 128)).mean() > 0.001)
     assert changed > len(masks) / 2

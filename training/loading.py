@@ -97,6 +97,8 @@ def load_model(
     model = build_hq_sam(find_backbone(found), seed=0, precision=precision)
     if sam_checkpoint is None and not contents.has_encoder:
         sam_checkpoint = shipped_weights(model.backbone)
+        if sam_checkpoint is not None:
+            _check_shipped(sam_checkpoint, state.metadata.get("sam_sha256"), path)
     if sam_checkpoint is not None:
         load_sam(model, sam_checkpoint)
         load_hq(model, path)
@@ -143,6 +145,26 @@ def _of_run(
     load_hq(model, run.hq_weights)
     weights = f"{run.root.name}/{run.hq_weights.name}"
     return Loaded(model.to(device), weights, tuple(run.trained_on), run.recipe)
+
+
+def _check_shipped(shipped: Path, trained_with: str | None, path: Path) -> None:
+    """Holds the package's own weights of SAM against those that a token was trained with.
+
+    Args:
+        shipped: the package's file.
+        trained_with: SHA-256 of the file, empty for random weights, None where nothing is said.
+        path: the token's file.
+
+    Raises:
+        UserError: they are others.
+    """
+    if trained_with is not None and trained_with != sha256_file(shipped):
+        what = "other weights of SAM than those of the package" if trained_with else "a random SAM"
+        raise UserError(
+            f"the token was trained with {what}",
+            where=path,
+            do="give those with --sam-checkpoint, or the sam_hq.pth or the folder of the run",
+        )
 
 
 def _check_sam(checkpoint: Path, run: Run) -> None:

@@ -127,6 +127,7 @@ class Observer:
         selection = self._selection
         return {
             "epoch": str(epoch),
+            "sam_sha256": self._folder.read_info().sam_sha256,
             "trained_on": ",".join(selection.sources),
             "selection_digest": selection.digest,
             "dataset_digest": selection.dataset.info.digest,

@@ -16,7 +16,7 @@ from training.cli_common import make_app, pick_device, run_app, tell
 from training.distributed import Ranks, joined
 from training.model.backbones import find_backbone
 from training.pretraining.recipe import PretrainRecipe
-from training.pretraining.run import NUM_HELD_OUT, PretrainFolder, pretrain
+from training.pretraining.run import NUM_HELD_OUT, PretrainFolder, check_ready, pretrain
 
 app = make_app("Pretrains a small SAM on scenes that are drawn as it goes.")
 
@@ -35,10 +35,13 @@ def main(
         typer.Option("--eval-shards", help="Data set to judge by as well; may be repeated."),
     ] = None,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Of the optimizer.")] = 6000,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of everything.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**62 - 1, help="Of everything.")] = 0,
     pictures: Annotated[int, typer.Option("--pictures", min=1, help="Pictures a step.")] = 8,
     decay_share: Annotated[
-        float, typer.Option("--decay-share", help="Share of the steps in which it falls to zero.")
+        float,
+        typer.Option(
+            "--decay-share", min=0, max=1, help="Share of the steps in which it falls to zero."
+        ),
     ] = 0.3,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
     threads: Annotated[int, typer.Option("--threads", min=1, help="Of the model.")] = 1,
@@ -73,6 +76,7 @@ def main(
         raise UserError("this is no folder", where=out)
     ranks = Ranks.from_environment()
     chosen = pick_device(device, local_rank=ranks.local_rank)
+    check_ready(recipe, ranks)
     with ExitStack() as stack:
         folder = PretrainFolder(out)
         if ranks.is_first:
@@ -80,6 +84,7 @@ def main(
             folder.begin(recipe, extend=extend)
         stack.enter_context(joined(ranks, chosen))
         ranks.barrier()  # the folder is begun
+        told = False
         for line in pretrain(
             folder,
             recipe,
@@ -93,6 +98,9 @@ def main(
             ranks=ranks,
         ):
             tell(json.dumps(line))
+            told = True
+        if ranks.is_first and not told:
+            tell(f"all {recipe.steps:,} steps are done already: {folder.weights(model)}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from training.data.decode import Picture
 from training.data.draw import tight_box
-from training.eval_samples import stretch
+from training.eval_samples import PromptChoice, make_sample
 from training.metrics import boundary_iou, iou
 from training.model.hq_sam import HqSam
 from training.pretraining.coarse import coarsened
@@ -66,11 +66,10 @@ def held_out_scenes(number: int, side: int) -> list[Asked]:
 
 def asked_for(picture: Picture, side: int) -> Asked | None:
     """A picture stretched and boxed as evaluations do it; None if it has no object."""
-    image, mask = stretch(picture, side)
-    inside, truth = (mask > 128).view(np.uint8), picture.mask > 128
-    if not inside.any() or not truth.any():
+    sample = make_sample(picture, 0, "", side, PromptChoice())
+    if not sample.has_object:
         return None
-    return Asked(image, tight_box(inside), truth, None)
+    return Asked(sample.image, sample.box, sample.truth_mask(), None)
 
 
 def boxed(asked: Asked) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""SAM's loss: focal and dice in 20:1, the best of three masks where there is a choice, and the IoU.
+"""SAM's loss: focal and dice, the best of three masks where there is a choice, and the IoU.
 
 (Kirillov et al., "Segment Anything", 2023, section 3 and appendix A.)
 """

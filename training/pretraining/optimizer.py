@@ -33,6 +33,19 @@ def is_layer(name: str, parameter: Tensor) -> bool:
     )
 
 
+def check_torch() -> None:
+    """Whether this PyTorch has what a pretraining needs.
+
+    Raises:
+        UserError: it is older than 2.9, which has no Muon.
+    """
+    if not hasattr(torch.optim, "Muon"):
+        raise UserError(
+            f"a pretraining needs Muon, which PyTorch {torch.__version__} does not have",
+            expected="PyTorch 2.9 or newer",
+        )
+
+
 class LayerOptimizer:
     """Both optimizers as one.
 
@@ -43,9 +56,6 @@ class LayerOptimizer:
         named: all parameters by name; it owns them from now on.
         recipe: learning rates, weight decay and betas.
         ranks: the processes of the run; all of them make the same calls.
-
-    Raises:
-        UserError: PyTorch is older than 2.9, which has no Muon.
     """
 
     def __init__(
@@ -54,11 +64,6 @@ class LayerOptimizer:
         recipe: PretrainRecipe,
         ranks: Ranks | None = None,
     ) -> None:
-        if not hasattr(torch.optim, "Muon"):
-            raise UserError(
-                f"a pretraining needs Muon, which PyTorch {torch.__version__} does not have",
-                expected="PyTorch 2.9 or newer",
-            )
         self._named = dict(named)
         self._ranks = ranks or Ranks()
         self._layers = [p for name, p in named.items() if is_layer(name, p)]

@@ -70,6 +70,11 @@ class PretrainRecipe(BaseModel):
         """Of all that decides what a step learns; how many steps there are decides that, too."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
+    @property
+    def level_until(self) -> int:
+        """Steps before the learning rate begins to fall."""
+        return int(self.steps * (1 - self.decay_share))
+
     def lr_share(self, step: int) -> float:
         """Of the highest learning rates at a step, counted from 0: up, level, down at the end."""
         rise = min(1.0, (step + 1) / (self.warmup + 1))

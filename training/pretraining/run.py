@@ -1,8 +1,9 @@
 """The pretraining run: steps, snapshots, figures, and the weights in the end.
 
 A run's folder holds `recipe.json`, `checkpoints/` (the last two snapshots, and the one before the
-learning rate begins to fall), `log.jsonl` (a line a step that was told, one an evaluation) and
-`<model>.safetensors`, the running mean of the weights in float16, as the package ships them.
+learning rate begins to fall), `log.jsonl` (a line a step that was told, with the losses of the
+first process, and one an evaluation) and `<model>.safetensors`, the running mean of the weights in
+float16, as the package ships them.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ from training.distributed import GradientSum, Ranks
 from training.model.backbones import find_backbone
 from training.model.hq_sam import HqSam, build_hq_sam
 from training.pretraining.held_out import Asked, asked_for, held_out_scenes, measure
-from training.pretraining.optimizer import LayerOptimizer, norm_of
+from training.pretraining.optimizer import LayerOptimizer, check_torch, norm_of
 from training.pretraining.passes import Passes, run_passes
 from training.pretraining.recipe import PretrainRecipe
 from training.pretraining.samples import PretrainBatch, SampleSource, make_loader
-from training.run_folder import claimed
+from training.run_folder import CONFIG_FILE, claimed
 from training.snapshot import Position, Snapshot, load_snapshot, save_snapshot
 
 RECIPE_FILE, LOG_FILE = "recipe.json", "log.jsonl"
@@ -81,10 +82,16 @@ class PretrainFolder:
             extend: steps and decay may be others; where it goes on, the learning rate is that of
                 the new recipe.
 
+        Where a run's learning rate had begun to fall and is not to fall there any more, it goes
+        on from the last snapshot before the fall; the later ones are removed.
+
         Raises:
-            UserError: it is another one.
+            UserError: it is another one, or of fewer steps than are done, or the folder is that of
+                something else.
         """
         path = self.root / RECIPE_FILE
+        if (self.root / CONFIG_FILE).exists():
+            raise UserError("this is the folder of a training", where=self.root, do="name another")
         if path.is_file():
             try:
                 saved = PretrainRecipe.model_validate_json(path.read_bytes())
@@ -99,7 +106,25 @@ class PretrainFolder:
                     where=path,
                     do="give another --out, or --extend for another number of steps or decay",
                 )
+            self._go_back(saved, recipe)
         write_whole(path, recipe.model_dump_json(indent=1).encode() + b"\n")
+
+    def _go_back(self, saved: PretrainRecipe, recipe: PretrainRecipe) -> None:
+        """Removes the snapshots of a fall that is no longer meant."""
+        done = max(map(_step_of, self.snapshots()), default=0)
+        if done > recipe.steps:
+            raise UserError(
+                f"the run has {done:,} steps already",
+                where=self.root,
+                expected="a --steps above it",
+            )
+        level = saved.level_until
+        if done <= level or recipe.lr_share(done) <= saved.lr_share(done):
+            return
+        fallen = [path for path in self.snapshots() if _step_of(path) > level]
+        if len(fallen) < len(self.snapshots()):
+            for path in fallen:
+                path.unlink()
 
     def snapshots(self) -> list[Path]:
         """Ascending."""
@@ -115,8 +140,20 @@ class PretrainFolder:
                 old.unlink(missing_ok=True)
 
     def newest(self) -> Snapshot | None:
-        """The last snapshot that is whole."""
-        return next((found for found in map(_whole, reversed(self.snapshots())) if found), None)
+        """The last snapshot that is whole; None if there is none at all.
+
+        Raises:
+            UserError: there are some, and none can be read.
+        """
+        failure = None
+        for path in reversed(self.snapshots()):
+            found, told = _read(path)
+            if found is not None:
+                return found
+            failure = failure or told
+        if failure is not None:
+            raise failure
+        return None
 
     def read_log(self, until: int) -> list[Line]:
         """The lines up to a step."""
@@ -130,16 +167,30 @@ class PretrainFolder:
         write_whole(self.log, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
 
-def _whole(path: Path) -> Snapshot | None:
-    """The snapshot of a file; None if it was cut short."""
+def _read(path: Path) -> tuple[Snapshot | None, UserError | None]:
+    """The snapshot of a file, or why it cannot be read: cut short, say; an earlier one may be."""
     try:
-        return load_snapshot(path)
-    except UserError:
-        return None
+        return load_snapshot(path), None
+    except UserError as error:
+        return None, error
 
 
 def _step_of(path: Path) -> int:
     return int(path.stem.removeprefix("step-"))
+
+
+def check_ready(recipe: PretrainRecipe, ranks: Ranks) -> None:
+    """Whether a recipe can be run here, before anything is written.
+
+    Raises:
+        UserError: the pictures of a step cannot be shared out evenly, or PyTorch is too old.
+    """
+    check_torch()
+    if recipe.pictures % ranks.world_size:
+        raise UserError(
+            f"{recipe.pictures} pictures a step for {ranks.world_size} processes",
+            expected="a number of pictures that the processes can share evenly",
+        )
 
 
 class Learner:
@@ -149,9 +200,6 @@ class Learner:
         recipe: of the run.
         device: where to.
         ranks: the processes that learn together; all of them make the same calls.
-
-    Raises:
-        UserError: the pictures of a step cannot be shared out evenly, or PyTorch is too old.
     """
 
     def __init__(
@@ -159,11 +207,6 @@ class Learner:
     ) -> None:
         self.recipe = recipe
         self._ranks = ranks or Ranks()
-        if recipe.pictures % self._ranks.world_size:
-            raise UserError(
-                f"{recipe.pictures} pictures a step for {self._ranks.world_size} processes",
-                expected="a number of pictures that the processes can share evenly",
-            )
         self.device = device
         self.model = build_hq_sam(find_backbone(recipe.model), seed=recipe.seed).to(device)
         self.sam: Sam = self.model.sam
@@ -266,6 +309,13 @@ def pretrain(
     saved = folder.newest()
     if saved is not None:
         learner.restore(saved)
+    steps = {step for own in ranks.gather([learner.step_number]) for step in own}
+    if len(steps) > 1:
+        raise UserError(
+            f"the processes found snapshots of different steps: {sorted(steps)}",
+            where=folder.root,
+            do="give all of them one folder",
+        )
     lines = folder.read_log(learner.step_number)
     backbone = learner.model.backbone
     scenes = held_out_scenes(num_held_out if ranks.is_first else 0, backbone.image_size)
@@ -274,7 +324,6 @@ def pretrain(
     loader = make_loader(
         source, recipe, first_step=learner.step_number, workers=workers, ranks=ranks
     )
-    level_until = int(recipe.steps * (1 - recipe.decay_share))
     since, done = time.monotonic(), learner.step_number
     for batch in loader:
         passes, norm = learner.step(_on(batch, device))
@@ -301,7 +350,7 @@ def pretrain(
             folder.write_log(lines)
             yield from new
         if snapshot is not None:
-            folder.save(snapshot, level_until)
+            folder.save(snapshot, recipe.level_until)
 
 
 def _on(batch: PretrainBatch, device: torch.device) -> PretrainBatch:

@@ -197,7 +197,10 @@ def prompted(rng: Rng, scene: Scene, recipe: PretrainRecipe, mask_side: int) -> 
 
 
 def _jittered(rng: Rng, box: F32, jitter: float, side: int) -> F32:
-    """Corners moved by a share of the box's sides, as SAM was trained (its section 3, appendix)."""
+    """Corners moved by a share of the box's sides, within limits.
+
+    SAM was trained so, with twice the share and half the limit (its appendix A).
+    """
     extent = np.tile(np.maximum(box[2:] - box[:2], 1), 2)
     most = 20 / 1024 * side * 2
     moved = box + np.clip(rng.normal(0, jitter, 4) * extent, -most, most)

@@ -10,25 +10,25 @@ import torch
 from safetensors import safe_open
 
 from hqdata.errors import UserError
+from hqdata.files import sha256_file
 from training.config import TrainConfig
 from training.loading import load_model
 from training.model.backbones import BACKBONES, find_backbone
 from training.model.checkpoints import load_sam, save_hq
 from training.model.hq_sam import build_hq_sam
 from training.model.shipped import shipped_weights
+from training.pretraining.held_out import held_out_scenes, measure
 from training.setup import build_model
 
 MICRO = find_backbone("vit_micro")
 CPU = torch.device("cpu")
-WEIGHTS = shipped_weights(MICRO)
-
-pytestmark = pytest.mark.skipif(WEIGHTS is None, reason="the package has no weights yet")
 
 
 @pytest.fixture
 def weights() -> Path:
-    assert WEIGHTS is not None
-    return WEIGHTS
+    found = shipped_weights(MICRO)
+    assert found is not None
+    return found
 
 
 def test_are_small(weights: Path) -> None:
@@ -84,9 +84,37 @@ def test_random_ones_of_a_model_that_has_weights_are_a_mistake(
         build_model(TrainConfig(random_sam=True, **values), CPU)  # type: ignore[arg-type]
 
 
+def test_are_good_at_objects_and_poor_at_detail(weights: Path) -> None:
+    model = build_hq_sam(MICRO, seed=0)
+    load_sam(model, weights)
+    found = measure(model, held_out_scenes(24, MICRO.image_size))
+    assert found.iou > found.box_iou + 0.1
+    assert found.iou > 0.55
+    assert found.boundary_iou < found.iou - 0.15
+    assert found.coarse_iou is not None
+    assert found.coarse_iou > found.iou - 0.02  # what it learnt from
+
+
+def test_that_are_missing_are_told_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("training.model.shipped._FOLDER", tmp_path)
+    with pytest.raises(UserError, match="vit_micro that come with the package are missing"):
+        build_model(TrainConfig(model="vit_micro", device="cpu"), CPU)
+
+
+@pytest.mark.parametrize(
+    ("digest", "said"), [("", "with a random SAM"), ("ab" * 32, "with other weights of SAM")]
+)
+def test_complete_no_token_of_another_sam(tmp_path: Path, digest: str, said: str) -> None:
+    path = tmp_path / "hq.safetensors"
+    save_hq(build_hq_sam(MICRO, seed=4), path, {"sam_sha256": digest})
+    with pytest.raises(UserError, match=said):
+        load_model(path, device=CPU, precision="fp32")
+
+
 def test_complete_hq_weights_alone(weights: Path, tmp_path: Path) -> None:
     model = build_hq_sam(MICRO, seed=4)
-    save_hq(model, tmp_path / "hq.safetensors", {})
+    about = {"sam_sha256": sha256_file(weights)}
+    save_hq(model, tmp_path / "hq.safetensors", about)
     loaded = load_model(tmp_path / "hq.safetensors", device=CPU, precision="fp32").model
     own = build_hq_sam(MICRO, seed=1)
     load_sam(own, weights)

@@ -319,7 +319,7 @@ def pretrain(
     lines = folder.read_log(learner.step_number)
     backbone = learner.model.backbone
     scenes = held_out_scenes(num_held_out if ranks.is_first else 0, backbone.image_size)
-    pictures = _judged(judged if ranks.is_first else (), backbone.image_size)
+    pictures = judged_pictures(judged if ranks.is_first else (), backbone.image_size)
     source = SampleSource(recipe, backbone.image_size, backbone.mask_size, dataset)
     loader = make_loader(
         source, recipe, first_step=learner.step_number, workers=workers, ranks=ranks
@@ -382,7 +382,7 @@ def _step_line(step: int, passes: Passes, norm: float, lr_share: float, rate: fl
     return line
 
 
-def _judged(datasets: Sequence[Dataset], side: int) -> dict[str, list[Asked]]:
+def judged_pictures(datasets: Sequence[Dataset], side: int) -> dict[str, list[Asked]]:
     """The pictures to judge by, set by set."""
     found: dict[str, list[Asked]] = {}
     for dataset in datasets:

@@ -14,9 +14,11 @@ import argparse
 import csv
 import json
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -125,6 +127,18 @@ def measure(model: HqSam, root: Path, with_hq: bool) -> dict[str, dict[str, list
     return scores
 
 
+def told_means(table: dict[str, dict[str, Any]]) -> str:
+    """Over the sets; and on how many of them SAM beats the box, and the token SAM."""
+    who = [name for name in NAMES if all(name in row for row in table.values())]
+    means = {name: np.mean([row[name] for row in table.values()], axis=0) for name in who}
+    told = "  ".join(f"{name} {iou:5.1f}/{edge:5.1f}" for name, (iou, edge) in means.items())
+    for better, worse in (("sam", "box"), ("hq", "sam")):
+        if better in means:
+            ahead = sum(row[better][0] > row[worse][0] for row in table.values())
+            told += f"; {better} beats {worse} on {ahead} of {len(table)}"
+    return told
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", type=Path, help="SAM's weights (default: the package's own)")
@@ -143,7 +157,13 @@ def main() -> None:
         backbone = find_backbone("vit_micro")
         model = build_hq_sam(backbone, seed=0)
         weights = arguments.weights or shipped_weights(backbone)
+        assert weights is not None  # the package has those of vit_micro
         load_sam(model, weights)
+    if not (root / "pairs.csv").is_file():
+        sys.exit(
+            f"there are no pictures in {root}; HQDATA_REAL_DATA names the folder, see "
+            "CONTRIBUTING.md"
+        )
     scores = measure(model, root, with_hq=arguments.run is not None)
     table = {
         name: {
@@ -164,6 +184,7 @@ def main() -> None:
             f"{who} {row[who][0]:5.1f}/{row[who][1]:5.1f}" for who in NAMES if who in row
         )
         print(f"{name:12} {row['pictures']:4}  {told}")
+    print(f"{'mean of sets':12}       {told_means(table)}")
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 

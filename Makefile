@@ -63,7 +63,7 @@ demo: $(VENV)/.train
 	@echo "== the HQ token on vit_micro, a small SAM, beside that SAM"
 	rm -rf $(DEMO)/run
 	$(RUN) training.train --model vit_micro --shards $(DEMO)/shards --eval-shards $(DEMO)/evaluation \
-		--epochs 4 --lr-drop-epoch 3 --batch-size 8 --device cpu --out $(DEMO)/run
+		--epochs 8 --lr-drop-epoch 6 --batch-size 8 --device cpu --out $(DEMO)/run
 	@echo "== all of it on one page"
 	$(RUN) training.overview --run $(DEMO)/run --shards $(DEMO)/shards --overlap $(DEMO)/overlap.json \
 		--out $(DEMO)/index.html

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import shlex
@@ -150,6 +151,23 @@ def test_every_command_of_the_trainer_parses(page: str, module: str, line: str) 
 
 def test_the_pages_show_every_command_of_the_trainer() -> None:
     assert {module for _, module, _ in commands_of_the_trainer()} == {"train", *APPS}
+
+
+def test_the_figures_of_the_base_are_those_of_the_last_evaluation_in_its_log() -> None:
+    log = [json.loads(line) for line in text_of("docs/vit_micro-log.jsonl").splitlines()]
+    last = max(line["step"] for line in log)
+    lines = [line for line in log if line["step"] == last and "loss" not in line]
+    figures = {one.get("set", "drawn scenes"): one.get("scenes", one) for one in lines}
+    told = {
+        name: (
+            f"{100 * one['box_iou']:.1f} / {100 * one['box_boundary_iou']:.1f}",
+            f"{100 * one['iou']:.1f} / {100 * one['boundary_iou']:.1f}",
+        )
+        for name, one in figures.items()
+    }
+    table = rows(section("docs/miniature.md", "vit_micro"))
+    assert len(told) > 5
+    assert {row[0]: tuple(row[1:]) for row in table} == told
 
 
 def test_trained_parameters_are_those_of_the_code() -> None:

@@ -36,10 +36,12 @@ from hqdata.files import sha256_file, write_whole
 from hqdata.mini import make_mini
 from hqdata.mini.layout import chosen, parse_scale, pictures
 from hqdata.shards.dataset import Dataset
+from training.data.decode import decode
 from training.eval_samples import PromptChoice
 from training.evaluation import EvaluationOptions, evaluate
 from training.journal import read_metrics
 from training.loading import load_model
+from training.metrics import boundary_iou, iou
 from training.model.backbones import find_backbone
 from training.model.hq_sam import HqSam
 from training.model.shipped import shipped_weights
@@ -249,12 +251,39 @@ def judge_base(out: Path, of: Path, options: argparse.Namespace) -> dict[str, An
     return {"sets": sets, "pictures": pictures.tolist()}
 
 
+def limits(out: Path, eval_seeds: int, side: int, cells: int) -> dict[str, dict[str, list[float]]]:
+    """What no mask of so few cells can surpass by much: {kind: {set: (mIoU, mBIoU)}}.
+
+    The truth itself, exact or made coarse, brought to the cells of a mask and back.
+    """
+    found: dict[str, dict[str, list[tuple[float, float]]]] = {"exact": {}, "coarse": {}}
+    for number in range(1, 1 + eval_seeds):
+        dataset = Dataset.open(out / f"evaluation-{number}")
+        for index in range(len(dataset)):
+            row = dataset.row(index)
+            picture = decode(*(dataset.read_member(row, name) for name in ("image", "mask")))
+            truth = picture.mask > 128
+            exact = cv2.resize(picture.mask, (side, side), interpolation=cv2.INTER_AREA)
+            for kind, mask in (
+                ("exact", exact),
+                ("coarse", coarsened(exact, scene_generator(0, index))),
+            ):
+                low = cv2.resize(mask, (cells, cells), interpolation=cv2.INTER_AREA)
+                high = cv2.resize(low, truth.shape[::-1], interpolation=cv2.INTER_LINEAR) > 127
+                scores = iou(high, truth), boundary_iou(high, truth)
+                found[kind].setdefault(f"{row['source']}/{row['split']}", []).append(scores)
+    return {
+        kind: {name: (100 * np.mean(rows, axis=0)).tolist() for name, rows in sets.items()}
+        for kind, sets in found.items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("miniature"))
     parser.add_argument("--seeds", type=count, default=3, help="runs of each arm")
     parser.add_argument("--eval-seeds", type=count, default=3, help="stand-ins of 24 to judge by")
-    parser.add_argument("--epochs", type=count, default=12)
+    parser.add_argument("--epochs", type=count, default=8)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--arms", type=arms, default=ARMS, help="only these, with commas")
     parser.add_argument("--jobs", type=count, default=1, help="trainings at once")
@@ -294,7 +323,12 @@ def experiment(options: argparse.Namespace) -> None:
         list(pool.map(lambda one: train(options.out, *one, settings, options), plan))
     runs = [judge(options.out, arm, seed, options) for arm, seed in plan]
     first = options.out / "runs" / f"{plan[0][0].name}-{plan[0][1]}" / "run"
-    write_report(options.out, judge_base(options.out, first, options), runs)
+    base = judge_base(options.out, first, options)
+    backbone = find_backbone("vit_micro")
+    base["limits"] = limits(
+        options.out, options.eval_seeds, backbone.image_size, backbone.mask_size
+    )
+    write_report(options.out, base, runs)
     print((options.out / "miniature.md").read_text(encoding="utf-8"))
 
 

@@ -86,10 +86,13 @@ def to_markdown(base: Run, runs: Sequence[Run]) -> str:
         for title, own, method in rows.values():
             told = [_told(np.array([mean(run, p, method) for run in own])) for p in others]
             lines.append(f"| {title} | {' | '.join(told)} |")
-    return "\n".join([*lines, "", *_by_set(rows), "", *findings_table(findings(base, runs))]) + "\n"
+    return (
+        "\n".join([*lines, "", *_by_set(base, rows), "", *findings_table(findings(base, runs))])
+        + "\n"
+    )
 
 
-def _by_set(rows: dict[str, tuple[str, list[Run], str]]) -> list[str]:
+def _by_set(base: Run, rows: dict[str, tuple[str, list[Run], str]]) -> list[str]:
     names = list(rows["base"][1][0]["figures"]["box"])
     lines = [
         "Set by set, with boxes. In parentheses: its family's training split was trained on, as in "
@@ -105,6 +108,9 @@ def _by_set(rows: dict[str, tuple[str, list[Run], str]]) -> list[str]:
             seen = _was_trained_on(None if arm == "base" else own[0]["arm"], name)
             cells.append((f"({told})" if seen else told) + _paper_of(arm, name))
         lines.append(f"| {title} | {' | '.join(cells)} |")
+    for kind, figures in base.get("limits", {}).items():
+        cells = ["{:.1f} / {:.1f}".format(*figures[name]) for name in names]
+        lines.append(f"| *{kind} truth in a mask's cells* | {' | '.join(cells)} |")
     return lines
 
 

@@ -66,6 +66,11 @@ def test_the_tables_have_means_spread_and_the_paper_where_it_is_known() -> None:
     assert sets.count("(66.0 / 56.0)") == 1  # its DIS is zero-shot, its ThinObject is not
 
 
+def test_what_no_mask_can_surpass_stands_below_the_sets() -> None:
+    base = {**BASE, "limits": {"exact": {key: [69.0, 66.0] for key in SETS}}}
+    assert "| *exact truth in a mask's cells* | 69.0 / 66.0 |" in to_markdown(base, RUNS)
+
+
 def test_prompts_that_a_run_was_not_judged_with_are_in_no_table() -> None:
     runs = deepcopy(RUNS)
     del runs[2]["figures"]["points:3"]

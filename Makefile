@@ -18,7 +18,7 @@ help:
 	@echo "             the loader and a training step beside the public ones (bench-training),"
 	@echo "             a push beside the bare client of the Hub (bench-push), the scan of SA-1B's"
 	@echo "             archives beside cat and gzip (bench-sa1b), and the paper's experiment in"
-	@echo "             miniature (bench-miniature: an hour)"
+	@echo "             miniature (bench-miniature: half an hour)"
 	@echo "make format  ruff format   make clean   remove environment and demo"
 
 # What the package needs, and what its tests need on top, in one environment.
@@ -97,7 +97,7 @@ bench-training: $(VENV)/.test
 	$(RUN) benchmarks.step
 
 bench-miniature: $(VENV)/.test
-	$(RUN) benchmarks.miniature --out $(DEMO)/miniature
+	$(RUN) benchmarks.miniature --out $(DEMO)/miniature --jobs 2
 
 bench-overlap: $(VENV)/.bench
 	$(RUN) benchmarks.overlap

@@ -64,9 +64,11 @@ def to_svg(lines: Sequence[Line]) -> str:
     for step in (0, last // 2, last):
         x, y = at(step, 0)
         parts.append(f'<text x="{x:.0f}" y="{y + 18:.0f}" text-anchor="middle">{step:,}</text>')
-    for name, points in drawn.items():
+    lowest = float(HEIGHT)
+    for name, points in sorted(drawn.items(), key=lambda one: one[1][-1][1]):
         path = " ".join("{:.1f},{:.1f}".format(*at(*point)) for point in points)
         x, y = at(*points[-1])
+        lowest = y = min(y, lowest - 15)  # no name covers the one below it
         colour = COLOURS[name]
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         told = f"{name} {points[-1][1]:.1f}"

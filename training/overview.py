@@ -21,13 +21,12 @@ import typer
 
 import hqdata
 from hqdata.catalogue.registry import load_manifests
-from hqdata.codecs import CodecError
-from hqdata.errors import DatasetError, UserError
+from hqdata.errors import UserError
 from hqdata.files import write_whole
 from hqdata.overlap.report import OverlapReport, read_report
 from hqdata.shards.dataset import Dataset
 from training.cli_common import make_app, run_app, tell
-from training.data.decode import decode
+from training.data.decode import read_picture
 from training.page import find_template, table_rows
 from training.pictures import choose_rows
 from training.results import Results, notes, read_results
@@ -338,12 +337,7 @@ def _best(folder: RunFolder) -> tuple[Results, str, int]:
 
 
 def _thumbnail(dataset: Dataset, index: int) -> str:
-    row = dataset.row(index)
-    try:
-        picture = decode(dataset.read_member(row, "image"), dataset.read_member(row, "mask"))
-    except CodecError as error:
-        where = dataset.root / row["shard"]
-        raise DatasetError(f"sample {row['key']!r}: {error}", where=where) from error
+    picture = read_picture(dataset, index)
     height, width = picture.size
     factor = min(_HEIGHT / height, _WIDTH / width)
     size = max(1, round(width * factor)), max(1, round(height * factor))

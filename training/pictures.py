@@ -17,11 +17,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from hqdata.codecs import CodecError, encode_png
-from hqdata.errors import DatasetError
+from hqdata.codecs import encode_png
 from hqdata.files import write_whole
 from hqdata.shards.dataset import Dataset
-from training.data.decode import decode
+from training.data.decode import read_picture
 from training.eval_samples import PromptChoice, make_batch, make_sample
 from training.evaluation import mask_of, score_image
 from training.metrics import Mask
@@ -111,12 +110,7 @@ def make_examples(
     prompt = prompt or PromptChoice()
     found = []
     for index in rows:
-        row = dataset.row(index)
-        try:
-            picture = decode(dataset.read_member(row, "image"), dataset.read_member(row, "mask"))
-        except CodecError as error:
-            where = dataset.root / row["shard"]
-            raise DatasetError(f"sample {row['key']!r}: {error}", where=where) from error
+        row, picture = dataset.row(index), read_picture(dataset, index)
         side = model.backbone.image_size
         sample = make_sample(picture, index, row["key"], side, prompt)
         if not sample.has_object:

@@ -20,6 +20,8 @@ from hqdata.codecs import (
     sniff,
     swap_red_and_blue,
 )
+from hqdata.errors import DatasetError
+from hqdata.shards.dataset import Dataset
 
 MAX_PIXELS = 120_000_000
 """What a build accepts by default; a header that claims more is not decoded."""
@@ -91,3 +93,17 @@ def _decode_mask(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
     check_pixels(png_size(data), max_pixels)
     check_png(data)
     return np.asarray(decode_png(data, cv2.IMREAD_GRAYSCALE), np.uint8)
+
+
+def read_picture(dataset: Dataset, index: int) -> Picture:
+    """The picture of a row of a data set.
+
+    Raises:
+        DatasetError: its shard is missing, or it cannot be decoded.
+    """
+    row = dataset.row(index)
+    try:
+        return decode(dataset.read_member(row, "image"), dataset.read_member(row, "mask"))
+    except CodecError as error:
+        where = dataset.root / row["shard"]
+        raise DatasetError(f"sample {row['key']!r}: {error}", where=where) from error

@@ -25,7 +25,7 @@ from segment_anything.modeling import Sam
 from hqdata.errors import UserError
 from hqdata.files import write_whole
 from hqdata.shards.dataset import Dataset
-from training.data.decode import decode
+from training.data.decode import read_picture
 from training.distributed import GradientSum, Ranks
 from training.model.backbones import find_backbone
 from training.model.hq_sam import HqSam, build_hq_sam
@@ -388,8 +388,7 @@ def judged_pictures(datasets: Sequence[Dataset], side: int) -> dict[str, list[As
     for dataset in datasets:
         for index in range(len(dataset)):
             row = dataset.row(index)
-            picture = decode(dataset.read_member(row, "image"), dataset.read_member(row, "mask"))
-            asked = asked_for(picture, side)
+            asked = asked_for(read_picture(dataset, index), side)
             if asked is not None:
                 found.setdefault(f"{row['source']}/{row['split']}", []).append(asked)
     return found

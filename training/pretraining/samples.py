@@ -18,11 +18,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
-from hqdata.codecs import CodecError
-from hqdata.errors import DatasetError
 from hqdata.shards.dataset import Dataset
 from training.data.augment import Jitter, JitterConfig, draw_jitter, render, whole_picture
-from training.data.decode import Picture, decode
+from training.data.decode import Picture, read_picture
 from training.data.draw import draw_points, noised_mask, tight_box
 from training.data.processes import loader_context, start_loader
 from training.distributed import Ranks
@@ -133,13 +131,7 @@ class SampleSource:
     def _picture(self, dataset: Dataset, number: int) -> Picture:
         if number in self._kept:
             return self._kept[number]
-        row = dataset.row(number)
-        try:
-            picture = decode(dataset.read_member(row, "image"), dataset.read_member(row, "mask"))
-        except CodecError as error:
-            where = dataset.root / row["shard"]
-            raise DatasetError(f"sample {row['key']!r}: {error}", where=where) from error
-        picture = _small(picture)
+        picture = _small(read_picture(dataset, number))
         self._kept_bytes += picture.image.nbytes + picture.mask.nbytes
         if self._kept_bytes <= _KEPT_BYTES:
             self._kept[number] = picture

@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 import torch
 
+from hqdata.errors import HqdataError
 from training.data.decode import Picture
 from training.loading import load_model
 from training.metrics import boundary_iou, iou
@@ -190,4 +191,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except HqdataError as error:
+        sys.exit(str(error))

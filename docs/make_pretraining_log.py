@@ -86,4 +86,6 @@ def main(run: Path, docs: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3 or not (Path(sys.argv[1]) / "log.jsonl").is_file():
+        sys.exit("usage: python docs/make_pretraining_log.py RUN DOCS, RUN with a log.jsonl")
     main(Path(sys.argv[1]), Path(sys.argv[2]))

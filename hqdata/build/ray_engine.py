@@ -147,12 +147,19 @@ class RayEngine:
                     return results
                 ready, _ = ray.wait(list(at_work), num_returns=1, timeout=POLL_SECONDS)
                 for reference in ready:
-                    results[at_work.pop(reference)], units = self._outcome(reference, out)
+                    # First of all it is no longer at work: Ray ends this process when a task is
+                    # cancelled that has just come to an end.
+                    number = at_work.pop(reference)
+                    results[number], units = self._outcome(reference, out)
                     done += units
                 reporter.update(done)
         finally:
-            for reference in at_work:  # after an error or Ctrl-C: none of them is wanted any more
-                ray.cancel(reference, force=True)
+            # After an error or Ctrl-C none of them is wanted any more. Where the connection is
+            # ours, all of them end with it.
+            if at_work and not self._connected:
+                _, going_on = ray.wait(list(at_work), num_returns=len(at_work), timeout=0)
+                for reference in going_on:
+                    ray.cancel(reference, force=True)
 
     def _room(self) -> int:
         """Tasks that may be at work at once; a cluster may grow meanwhile."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -147,6 +149,48 @@ class TestEngine:
         assert bytes_of(tmp_path / "out") == reference
         again = build(recipe(), data, tmp_path / "out", options)
         assert again.num_written == 0
+
+
+class _Scripted:
+    """As much of Ray as an engine uses; task 0 fails, and its neighbours are done or at work."""
+
+    def __init__(self, connected: bool) -> None:
+        self.cancelled: list[int] = []
+        self.is_initialized = lambda: connected
+        self.put = self.init = lambda *_, **__: None
+        self.shutdown = lambda: None
+        self.cluster_resources = lambda: {"CPU": 4}
+        self.nodes = lambda: [{"Alive": True}]
+        self.exceptions = SimpleNamespace(RayError=KeyError)
+        self._finished = [0]
+
+    def remote(self, **_: object) -> Callable[[object], object]:
+        return lambda function: SimpleNamespace(remote=lambda work, task, versions: task)
+
+    def wait(
+        self, tasks: list[int], *, num_returns: int, timeout: float
+    ) -> tuple[list[int], list[int]]:
+        ready = [task for task in tasks if task in self._finished][:num_returns]
+        self._finished = [0, 1]  # the second one, too, by the next time that somebody looks
+        return ready, [task for task in tasks if task not in ready]
+
+    def get(self, task: int) -> object:
+        return None, 0, UserError("that is no good"), ""
+
+    def cancel(self, task: int, *, force: bool) -> None:
+        self.cancelled.append(task)
+
+
+@pytest.mark.parametrize(("connected", "cancelled"), [(True, [2, 3]), (False, [])])
+def test_after_an_error_nothing_is_cancelled_that_is_done(
+    monkeypatch: pytest.MonkeyPatch, connected: bool, cancelled: list[int]
+) -> None:
+    """Ray ends the whole process when that happens; with a connection of our own all tasks end."""
+    scripted = _Scripted(connected)
+    monkeypatch.setitem(sys.modules, "ray", scripted)
+    with RayEngine(4) as engine, pytest.raises(UserError, match="that is no good"):
+        engine.run(_Work.double(), [0, 1, 2, 3, 4], reporter=Silent(), out="out")
+    assert scripted.cancelled == cancelled
 
 
 def test_a_node_with_other_libraries_is_refused() -> None:

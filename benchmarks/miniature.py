@@ -1,6 +1,6 @@
 """The paper's experiment in miniature: Tables 6 and 7 and the box-noise table, on a laptop.
 
-    python -m benchmarks.miniature [--out miniature] [--seeds 3] [--jobs 1] [--quick]
+    python -m benchmarks.miniature [--out miniature] [--seeds 3] [--processes 2] [--quick]
 
 Base: the small SAM that comes with the package, whose masks are coarse. Arms: its HQ token trained
 on the stand-in with its masks made coarse (as SA-1B's automatic masks are), with its exact masks
@@ -49,6 +49,7 @@ from training.pretraining.coarse import coarsened
 from training.pretraining.scenes import scene_generator
 
 EVAL_SETS = ("dis", "thinobject", "coift", "hrsod")
+BATCH = 8
 HELD_OUT_SEED = 77
 """Of a stand-in of the six sources that neither base nor token was trained on."""
 
@@ -72,6 +73,9 @@ ARMS = (
     Arm("no-thinobject", "without ThinObject", exclude="thinobject"),
     Arm("no-dis-no-thinobject", "without both", exclude="dis,thinobject"),
 )
+EPOCHS = 10
+"""As many as a token can have within three minutes on a core."""
+
 PROMPTS = (
     PromptChoice.parse("box"),
     PromptChoice.parse("box", box_noise=0.2),
@@ -124,12 +128,18 @@ def build(root: Path, out: Path, recipe: str) -> None:
         run("hqdata", "build", "--data-root", root, "--recipe", recipe, "--out", out)
 
 
-def run(*arguments: str | Path, threads: int | None = None) -> None:
+def run(*arguments: str | Path, threads: int | None = None, processes: int = 1) -> None:
     more = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
-    command = [sys.executable, "-m", *map(str, arguments)]
+    command = launched(*arguments, processes=processes)
     done = subprocess.run(command, env={**os.environ, **more})
     if done.returncode:
         raise HqdataError(f"`{' '.join(command[1:])}` ended with status {done.returncode}")
+
+
+def launched(*arguments: str | Path, processes: int = 1) -> list[str]:
+    """The command of a module with its arguments, for one process or several that share it."""
+    shared = f"torch.distributed.run --standalone --nproc-per-node {processes} -m".split()
+    return [sys.executable, "-m", *(shared if processes > 1 else ()), *map(str, arguments)]
 
 
 @dataclass(frozen=True)
@@ -139,6 +149,7 @@ class Settings:
     epochs: int
     lr: float
     eval_seeds: int
+    processes: int
     sam_sha256: str
 
 
@@ -166,14 +177,18 @@ def train(out: Path, arm: Arm, seed: int, settings: Settings, options: argparse.
     if (folder / "seconds.json").is_file():
         return
     start = time.monotonic()
-    threads = max(1, (os.cpu_count() or 1) // options.jobs)
+    own_cores = {
+        "threads": max(1, (os.cpu_count() or 1) // (options.jobs * settings.processes)),
+        "processes": settings.processes,
+    }
     if resumed := (own / "config.yaml").is_file():
-        run("training.train", "--resume", own, threads=threads)
+        run("training.train", "--resume", own, **own_cores)
     else:
         flags: list[str | Path] = [
             "--model", "vit_micro", "--device", "cpu", "--out", own, "--seed", str(seed),
             "--shards", out / ("shards-coarse" if arm.is_coarse else "shards"),
-            "--batch-size", "8", "--device-batch", "8", "--workers", "1",
+            "--batch-size", str(BATCH), "--device-batch", str(BATCH // settings.processes),
+            "--workers", "1",
             "--epochs", str(settings.epochs), "--lr-drop-epoch", str(max(1, settings.epochs - 2)),
             "--num-pictures", "0", "--lr", str(settings.lr),
         ]  # fmt: skip
@@ -181,7 +196,7 @@ def train(out: Path, arm: Arm, seed: int, settings: Settings, options: argparse.
             flags += ["--exclude", arm.exclude]
         if options.sam_checkpoint:
             flags += ["--sam-checkpoint", options.sam_checkpoint]
-        run("training.train", *flags, threads=threads)
+        run("training.train", *flags, **own_cores)
     # Of a run that was cut short nobody knows how long it took.
     seconds = None if resumed else time.monotonic() - start
     steps = max(row["step"] for row in read_metrics(own / "metrics.jsonl") if "step" in row)
@@ -243,12 +258,21 @@ def scores(model: HqSam, out: Path, dataset: str, prompt: PromptChoice) -> dict[
     }
 
 
-def judge_base(out: Path, of: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """The base on the held-out stand-in of the six sources: means over pictures and over sets."""
-    found = scores(load(of, options), out, "held-out", PromptChoice())
-    sets = {name: (100 * rows[:, :2].mean(0)).tolist() for name, rows in found.items()}
-    pictures = 100 * np.concatenate(list(found.values()))[:, :2].mean(0)
-    return {"sets": sets, "pictures": pictures.tolist()}
+def judge_held_out(out: Path, runs: Sequence[Path], options: argparse.Namespace) -> dict[str, Any]:
+    """Base and tokens on the held-out stand-in of the six sources.
+
+    Returns:
+        {"pictures": (mIoU, mBIoU) of the base, "sets": {name: the same}, "tokens": [the same over
+        the pictures, a run each]}
+    """
+    base: dict[str, Any] = {"tokens": []}
+    for folder in runs:
+        found = scores(load(folder, options), out, "held-out", PromptChoice())
+        pictures = (100 * np.concatenate(list(found.values())).mean(0)).tolist()
+        base["pictures"] = pictures[:2]
+        base["sets"] = {name: (100 * rows[:, :2].mean(0)).tolist() for name, rows in found.items()}
+        base["tokens"].append(pictures[2:])
+    return base
 
 
 def limits(out: Path, eval_seeds: int, side: int, cells: int) -> dict[str, dict[str, list[float]]]:
@@ -283,10 +307,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("miniature"))
     parser.add_argument("--seeds", type=count, default=3, help="runs of each arm")
     parser.add_argument("--eval-seeds", type=count, default=3, help="stand-ins of 24 to judge by")
-    parser.add_argument("--epochs", type=count, default=8)
+    parser.add_argument("--epochs", type=count, default=EPOCHS)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--arms", type=arms, default=ARMS, help="only these, with commas")
     parser.add_argument("--jobs", type=count, default=1, help="trainings at once")
+    parser.add_argument(
+        "--processes", type=count, default=1, help="that share a training, with torchrun"
+    )
     parser.add_argument("--sam-checkpoint", help="instead of the package's own weights")
     parser.add_argument("--quick", action="store_true", help="boxes only")
     options = parser.parse_args()
@@ -316,14 +343,25 @@ def experiment(options: argparse.Namespace) -> None:
     weights = options.sam_checkpoint or shipped_weights(find_backbone("vit_micro"))
     if weights is None or not Path(weights).is_file():
         raise UserError("there are no weights of vit_micro", where=weights)
-    settings = Settings(options.epochs, options.lr, options.eval_seeds, sha256_file(Path(weights)))
+    if BATCH % options.processes:
+        raise UserError(f"{options.processes} processes cannot share steps of {BATCH} pictures")
+    settings = Settings(
+        options.epochs,
+        options.lr,
+        options.eval_seeds,
+        options.processes,
+        sha256_file(Path(weights)),
+    )
     prepare(options.out, options.eval_seeds)
     plan = [(arm, seed) for seed in range(options.seeds) for arm in options.arms]
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(lambda one: train(options.out, *one, settings, options), plan))
     runs = [judge(options.out, arm, seed, options) for arm, seed in plan]
-    first = options.out / "runs" / f"{plan[0][0].name}-{plan[0][1]}" / "run"
-    base = judge_base(options.out, first, options)
+    exact = [one for one in plan if one[0].name == "hqseg"] or plan[:1]
+    folders = [options.out / "runs" / f"{arm.name}-{seed}" / "run" for arm, seed in exact]
+    base = judge_held_out(options.out, folders, options)
+    if exact[0][0].name != "hqseg":
+        base["tokens"] = []
     backbone = find_backbone("vit_micro")
     base["limits"] = limits(
         options.out, options.eval_seeds, backbone.image_size, backbone.mask_size

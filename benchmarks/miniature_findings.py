@@ -70,6 +70,18 @@ def _exact(base: Run, runs: Sequence[Run]) -> Finding:
     )
 
 
+def _held_out(base: Run, runs: Sequence[Run]) -> Finding:
+    claim = "the same on the held-out stand-in of the six sources, on every seed"
+    gains = np.array(base.get("tokens", [])).reshape(-1, 2) - base["pictures"]
+    if not len(gains):
+        return Finding(claim, None)
+    return Finding(
+        claim,
+        bool(np.all(gains >= LEAST_GAIN)),
+        f"mIoU {_signed(gains[:, 0])}; mBIoU {_signed(gains[:, 1])}",
+    )
+
+
 def _seconds(base: Run, runs: Sequence[Run]) -> Finding:
     claim = f"a token is trained within {MOST_SECONDS / 60:g} minutes"
     seconds = [run["seconds"] for run in runs if run["seconds"] is not None]
@@ -152,6 +164,7 @@ def _points(base: Run, runs: Sequence[Run]) -> Finding:
 _ALL: tuple[Callable[[Run, Sequence[Run]], Finding], ...] = (
     _base,
     _exact,
+    _held_out,
     _seconds,
     _coarse,
     _without("no-dis", "DIS", DIS),
@@ -166,7 +179,8 @@ def findings(base: Run, runs: Sequence[Run]) -> list[Finding]:
     """All claims.
 
     Args:
-        base: {"pictures": (mIoU, mBIoU), "sets": {name: (mIoU, mBIoU)}}, in per cent.
+        base: {"pictures": (mIoU, mBIoU), "sets": {name: (mIoU, mBIoU)}, "tokens": [(mIoU, mBIoU),
+            a seed each]}, of the held-out stand-in, in per cent.
         runs: of all arms; those of the same seed are compared with one another.
     """
     return [about(base, runs) for about in _ALL]

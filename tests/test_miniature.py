@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.miniature import ARMS, PROMPTS, Settings, hold, make_coarse
+from benchmarks.miniature import ARMS, PROMPTS, Settings, hold, launched, make_coarse
 from benchmarks.miniature_findings import findings
 from benchmarks.miniature_report import to_markdown, to_svg, write_report
 from hqdata.errors import UserError
@@ -21,7 +21,11 @@ from hqdata.mini import make_mini
 SETS = ("coift/all", "dis/validation", "hrsod/all", "thinobject/test")
 
 
-BASE = {"pictures": [76.0, 50.0], "sets": {"dis/train": [60.0, 40.0], "fss/all": [90.0, 70.0]}}
+BASE = {
+    "pictures": [76.0, 50.0],
+    "sets": {"dis/train": [60.0, 40.0], "fss/all": [90.0, 70.0]},
+    "tokens": [[79.5, 58.5], [79.0, 58.0]],
+}
 
 
 def made_up(arm: str, seed: int, hq: float) -> dict[str, Any]:
@@ -91,12 +95,12 @@ def test_the_plot_has_a_bar_for_each_row_and_the_papers_beside_it(tmp_path: Path
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".md", ".svg"}
 
 
-def shown(runs: list[dict[str, Any]]) -> dict[str, bool | None]:
+def shown(runs: list[dict[str, Any]], base: dict[str, Any] = BASE) -> dict[str, bool | None]:
     names = (
-        "base", "exact", "seconds", "coarse", "dis", "thinobject", "noise 0.2", "noise 0.4",
-        "points",
+        "base", "exact", "held out", "seconds", "coarse", "dis", "thinobject",
+        "noise 0.2", "noise 0.4", "points",
     )  # fmt: skip
-    return dict(zip(names, (one.shown for one in findings(BASE, runs)), strict=True))
+    return dict(zip(names, (one.shown for one in findings(base, runs)), strict=True))
 
 
 def test_what_is_asked_is_held_against_the_runs_seed_by_seed() -> None:
@@ -107,12 +111,13 @@ def test_what_is_asked_is_held_against_the_runs_seed_by_seed() -> None:
     found = findings(BASE, runs)
     assert found[0].figures == "76.0 / 50.0 over its pictures, 75.0 / 55.0 over its sets"
     assert found[1].figures == "mIoU +10.0, +14.0; mBIoU +20.0, +24.0"
-    assert found[2].figures == "100 to 101 s"
-    assert found[3].figures == "mBIoU +0.5"
-    assert (found[4].shown, found[4].figures) == (None, "")
-    assert found[7].figures.startswith("token +0.0, +0.0; base -12.0, -12.0")
-    assert found[8].figures.startswith("1: +20.0, +24.0; 3: ")
-    assert list(shown(runs).values()) == [True] * 4 + [None, None, False, True, True]
+    assert found[2].figures == "mIoU +3.5, +3.0; mBIoU +8.5, +8.0"
+    assert found[3].figures == "100 to 101 s"
+    assert found[4].figures == "mBIoU +0.5"
+    assert (found[5].shown, found[5].figures) == (None, "")
+    assert found[8].figures.startswith("token +0.0, +0.0; base -12.0, -12.0")
+    assert found[9].figures.startswith("1: +20.0, +24.0; 3: ")
+    assert list(shown(runs).values()) == [True] * 5 + [None, None, False, True, True]
 
 
 def test_what_one_seed_lacks_is_not_shown() -> None:
@@ -123,13 +128,24 @@ def test_what_one_seed_lacks_is_not_shown() -> None:
     assert shown([*RUNS, better, worse])["dis"] is False
     assert shown([*RUNS, worse])["dis"] is False  # held against the run of its own seed
     assert shown(RUNS)["noise 0.4"] is False  # both lose the same
+    assert shown(RUNS, {**BASE, "tokens": [[80.0, 60.0], [79.0, 57.9]]})["held out"] is False
+    assert shown(RUNS, {**BASE, "tokens": []})["held out"] is None
     slow = {**made_up("hqseg", 3, 70.0), "seconds": 181.0}
     assert shown([*RUNS, slow])["seconds"] is False
     assert shown([*RUNS, {**slow, "seconds": None}])["seconds"] is True  # it was cut short
 
 
+def test_a_training_is_shared_by_as_many_processes_as_asked() -> None:
+    assert launched("training.train", "--seed", "1")[1:] == ["-m", "training.train", "--seed", "1"]
+    words = launched("training.train", Path("a b"), processes=2)[1:]
+    assert words == [
+        "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m",
+        "training.train", "a b",
+    ]  # fmt: skip
+
+
 def test_a_folder_of_runs_with_other_settings_is_refused(tmp_path: Path) -> None:
-    settings = Settings(12, 1e-3, 3, "ab")
+    settings = Settings(12, 1e-3, 3, 2, "ab")
     hold(tmp_path, settings)
     hold(tmp_path, settings)
     with pytest.raises(UserError, match="sam_sha256: ab then, cd now"):

@@ -58,7 +58,7 @@ class PretrainRecipe(BaseModel):
     iou_weight: float = Field(1.0, ge=0)
     focal_alpha: float = Field(0.5, ge=0, le=1)
     correction_share: float = Field(0.35, ge=0, le=1)
-    box_jitter: float = Field(0.05, ge=0)
+    box_jitter: float = Field(0.1, ge=0)
     target_side: int = Field(64, ge=8)
     dataset_share: float = Field(0.5, ge=0, le=1)
     shrink_share: float = Field(0.15, ge=0, le=1)

@@ -189,12 +189,9 @@ def prompted(rng: Rng, scene: Scene, recipe: PretrainRecipe, mask_side: int) -> 
 
 
 def _jittered(rng: Rng, box: F32, jitter: float, side: int) -> F32:
-    """Corners moved by a share of the box's sides, within limits.
-
-    SAM was trained so, with twice the share and half the limit (its appendix A).
-    """
+    """Corners moved by a share of the box's sides, within limits (SAM's appendix A)."""
     extent = np.tile(np.maximum(box[2:] - box[:2], 1), 2)
-    most = 20 / 1024 * side * 2
+    most = 20 / 1024 * side
     moved = box + np.clip(rng.normal(0, jitter, 4) * extent, -most, most)
     return np.asarray(moved.clip(0, side - 1), np.float32)
 

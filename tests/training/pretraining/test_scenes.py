@@ -77,13 +77,24 @@ def test_a_surface_keeps_near_its_colour() -> None:
 
 
 class TestCoarse:
-    def test_thin_parts_are_lost(self) -> None:
+    @pytest.mark.parametrize("seed", range(5))
+    def test_hairs_are_lost_and_thin_parts_stay(self, seed: int) -> None:
         mask = np.zeros((256, 256), np.uint8)
         cv2.circle(mask, (128, 150), 60, 255, -1)
-        cv2.line(mask, (128, 90), (128, 5), 255, 2)  # an antenna
-        coarse = coarsened(mask, np.random.default_rng(0))
-        assert not coarse[:70].any()
-        assert (coarse > 128)[150, 128]
+        mask[5:90, 100] = 255  # an antenna
+        mask[5:90, 150:154] = 255  # a stalk
+        coarse = coarsened(mask, np.random.default_rng(seed))
+        assert not coarse[:70, :130].any()
+        assert 4 <= (coarse[50] == 255).sum() <= 6
+        assert coarse[150, 128] == 255
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_narrow_gaps_are_filled_and_wide_ones_stay(self, seed: int) -> None:
+        mask = np.zeros((256, 256), np.uint8)
+        mask[60:200, 60:90] = mask[60:200, 94:120] = mask[60:200, 150:180] = 255
+        coarse = coarsened(mask, np.random.default_rng(seed))
+        assert (coarse[80:180, 92] == 255).all()
+        assert not coarse[80:180, 130:140].any()
 
     def test_small_holes_are_filled_and_large_ones_stay(self) -> None:
         mask = np.zeros((256, 256), np.uint8)

@@ -67,8 +67,11 @@ class Kept:
     def keep_all(self, bucket: str) -> None:
         folder = self._folder / bucket
         for path in list(folder.glob("*.object")):
-            with open(path, "rb") as file:
-                self.keep(bucket, json.loads(file.readline())["key"])
+            try:
+                head = path.read_bytes().partition(b"\n")[0]
+            except FileNotFoundError:
+                continue  # another request has removed it since the folder was listed
+            self.keep(bucket, json.loads(head)["key"])
 
 
 class Storage:

@@ -1,6 +1,6 @@
 """The paper's experiment in miniature: Tables 6 and 7 and the box-noise table, on a laptop.
 
-    python -m benchmarks.miniature [--out miniature] [--seeds 3] [--processes 2] [--quick]
+    python -m benchmarks.miniature [--out miniature] [--seeds 3] [--jobs 1] [--processes 1]
 
 Base: the small SAM that comes with the package, whose masks are coarse. Arms: its HQ token trained
 on the stand-in with its masks made coarse (as SA-1B's automatic masks are), with its exact masks
